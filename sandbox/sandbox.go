@@ -1,0 +1,176 @@
+// Package sandbox is the isolation an environment runs in: the interface that drivers implement. There are two:
+// sandbox/gvisor, the real one, and sandbox/process, plain processes for development. Both pass the suite in
+// sandbox/sandboxtest.
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/lull-dev/lull"
+)
+
+// ErrUnsupported is returned by a verb that the driver's Capabilities declare it lacks.
+var ErrUnsupported = errors.New("not supported by this sandbox")
+
+// ErrExited is returned by a verb on a sandbox whose process has ended.
+var ErrExited = errors.New("sandbox has exited")
+
+// Capabilities are what a driver can do. What is missing is declared here, not discovered by failing.
+type Capabilities struct {
+	Isolation bool // the process sees neither the host's files nor its network
+	Limits    bool // Resources are enforced
+	Egress    bool // Spec.Egress is enforced
+	Images    bool // Spec.Root may be an image's file system
+	Snapshot  bool // a sandbox can be put on disk and come back
+	Ports     bool // every sandbox has all ports to itself
+}
+
+// Driver makes sandboxes. It may be called concurrently.
+type Driver interface {
+	// Name is "gvisor" or "process".
+	Name() string
+	Capabilities() Capabilities
+
+	// Start makes a sandbox and starts its process. It returns as soon as the process runs, which is before the app is
+	// ready. If it fails, or ctx ends before it returns, nothing is left behind. The caller owns the sandbox and must
+	// call Close, also after the process has ended by itself.
+	Start(ctx context.Context, spec Spec) (Sandbox, error)
+
+	// Close ends and removes every sandbox that is left, and waits.
+	Close() error
+}
+
+// Spec describes one sandbox.
+type Spec struct {
+	ID     string    // unique on this host; letters, digits and hyphens, at most 63
+	Root   string    // directory with the root file system of an image, read-only below a layer in memory; "": the host's runtime
+	Mounts []Mount   // on top of the root
+	Args   []string  // Args[0] is looked up in the PATH of Env
+	Env    []string  // the whole environment, KEY=value, with PATH and PORT
+	Dir    string    // absolute working directory inside
+	User   string    // "uid", "uid:gid", or a name from the image's /etc/passwd; "": an unprivileged user of the driver's choice
+	Limits lull.Resources
+	Egress lull.Egress
+	Stdout io.Writer // what the process prints; written to by one goroutine each, until the process has ended
+	Stderr io.Writer
+}
+
+// Mount shows a directory of the host inside a sandbox.
+type Mount struct {
+	Source string // absolute path on the host
+	Target string // absolute path inside
+	Mode   MountMode
+}
+
+// MountMode says what becomes of writes.
+type MountMode uint8
+
+const (
+	ReadOnly  MountMode = iota
+	Layered             // writable; writes stay in memory (counted against Limits.Disk) and end with the sandbox
+	ReadWrite           // writes reach the host's directory; for builds only
+)
+
+// Sandbox is one process tree in its isolation. Its methods may be called concurrently; Pause and Resume are carried out
+// in the order of the calls.
+type Sandbox interface {
+	ID() string
+
+	// Listeners returns the TCP sockets that the sandbox's processes listen on, as the app sees them, in order of port.
+	Listeners(ctx context.Context) ([]Listener, error)
+
+	// Dial connects to a port that the app listens on, also when it listens on loopback only. The connection is silent
+	// unless written to: it has no keep-alive probes.
+	Dial(ctx context.Context, port int) (net.Conn, error)
+
+	// Pause stops all processes where they stand: they use no CPU; memory and sockets are kept. Pausing a paused sandbox
+	// does nothing.
+	Pause(ctx context.Context) error
+
+	// Resume undoes Pause. Resuming a running sandbox does nothing.
+	Resume(ctx context.Context) error
+
+	// Usage reads the sandbox's resource counters.
+	Usage() (Usage, error)
+
+	// Done is closed as soon as the main process has ended, for whatever reason, and the output has been delivered.
+	Done() <-chan struct{}
+
+	// Exit says how the process ended. It is valid once Done is closed.
+	Exit() Exit
+
+	// Stop asks the process to end (SIGTERM), waits at most grace, then kills all that is left. It returns when the
+	// process has ended. A paused sandbox is resumed first if grace is not 0.
+	Stop(grace time.Duration)
+
+	// Close kills what is left of the sandbox and removes all of it: processes, cgroups, namespaces, mounts, files. It
+	// returns when that is done and may be called more than once.
+	Close() error
+}
+
+// Listener is a TCP socket an app listens on.
+type Listener struct {
+	Addr netip.AddrPort // as the app bound it: 127.0.0.1:3000, 0.0.0.0:8080, [::]:5000
+}
+
+// Usage is what a sandbox uses.
+type Usage struct {
+	Memory lull.Size     // held at the moment
+	CPU    time.Duration // used since its start
+}
+
+// Exit says how a sandbox's main process ended.
+type Exit struct {
+	Code   int    // exit code, or -1 if a signal ended it
+	Signal string // SIGKILL, …; empty if it exited
+	Limit  Limit  // which limit it went over; empty if none
+	Err    error  // the sandbox itself broke; nil if only the process ended
+}
+
+// Limit names a limit of an environment.
+type Limit string
+
+const (
+	LimitMemory    Limit = "memory"
+	LimitProcesses Limit = "processes"
+	LimitDisk      Limit = "disk"
+)
+
+// Describe says in half a sentence how the process ended, given the limits it ran under.
+func (e Exit) Describe(limits lull.Resources) string {
+	switch {
+	case e.Limit == LimitMemory:
+		return fmt.Sprintf("went over its memory limit of %s (resources.memory)", limits.Memory)
+	case e.Limit == LimitProcesses:
+		return fmt.Sprintf("went over its limit of %d processes (resources.processes)", limits.Processes)
+	case e.Limit == LimitDisk:
+		return fmt.Sprintf("went over its disk limit of %s (resources.disk)", limits.Disk)
+	case e.Err != nil:
+		return "lost its sandbox: " + e.Err.Error()
+	case e.Signal != "":
+		return "was ended by " + e.Signal
+	}
+	return fmt.Sprintf("exited with code %d", e.Code)
+}
+
+// CheckSpec reports what is wrong with a spec that no driver could start.
+func CheckSpec(spec Spec) error {
+	switch {
+	case spec.ID == "" || len(spec.ID) > 63 || strings.Trim(spec.ID, idLetters) != "":
+		return fmt.Errorf("sandbox id %q is not 1 to 63 letters, digits and hyphens", spec.ID)
+	case len(spec.Args) == 0 || spec.Args[0] == "":
+		return errors.New("sandbox has no command")
+	case !strings.HasPrefix(spec.Dir, "/"):
+		return fmt.Errorf("sandbox working directory %q is not absolute", spec.Dir)
+	}
+	return nil
+}
+
+const idLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-"
