@@ -20,6 +20,7 @@ import (
 type App struct {
 	Name    string    `json:"name"`
 	Current int       `json:"current"` // number of the release that gets new connections; 0 before the first
+	Latest  int       `json:"latest"`  // highest number that was ever current; a release above it is a deploy that did not finish
 	Created time.Time `json:"created"`
 }
 

@@ -49,13 +49,13 @@ type Driver interface {
 
 // Spec describes one sandbox.
 type Spec struct {
-	ID     string    // unique on this host; letters, digits and hyphens, at most 63
-	Root   string    // directory with the root file system of an image, read-only below a layer in memory; "": the host's runtime
-	Mounts []Mount   // on top of the root
-	Args   []string  // Args[0] is looked up in the PATH of Env
-	Env    []string  // the whole environment, KEY=value, with PATH and PORT
-	Dir    string    // absolute working directory inside
-	User   string    // "uid", "uid:gid", or a name from the image's /etc/passwd; "": an unprivileged user of the driver's choice
+	ID     string   // unique on this host; letters, digits and hyphens, at most 63
+	Root   string   // directory with the root file system of an image, read-only below a layer in memory; "": the host's runtime
+	Mounts []Mount  // on top of the root
+	Args   []string // Args[0] is looked up in the PATH of Env
+	Env    []string // the whole environment, KEY=value, with PATH and PORT
+	Dir    string   // absolute working directory inside
+	User   string   // "uid", "uid:gid", or a name from the image's /etc/passwd; "": an unprivileged user of the driver's choice
 	Limits lull.Resources
 	Egress lull.Egress
 	Stdout io.Writer // what the process prints; written to by one goroutine each, until the process has ended
