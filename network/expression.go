@@ -1,0 +1,106 @@
+package network
+
+import (
+	"net"
+	"net/netip"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// The pieces rules are put together from. A condition that does not hold ends its rule. Registers are words of four
+// bytes; word n of a set's key is loaded into register n.
+
+const firstRegister = unix.NFT_REG32_00
+
+var (
+	isIPv4  = compareNFProto(expr.CmpOpEq)
+	notIPv4 = compareNFProto(expr.CmpOpNeq)
+
+	accept = []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}
+	drop   = []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}
+	refuse = []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED}}
+
+	// answers holds for packets of connections that the other side has opened, and for errors about them.
+	answers = []expr.Any{
+		&expr.Ct{Key: expr.CtKeySTATE, Register: firstRegister},
+		&expr.Bitwise{
+			SourceRegister: firstRegister, DestRegister: firstRegister, Len: 4,
+			Mask: binaryutil.NativeEndian.PutUint32(expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED),
+			Xor:  binaryutil.NativeEndian.PutUint32(0),
+		},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: firstRegister, Data: binaryutil.NativeEndian.PutUint32(0)},
+	}
+)
+
+// field loads something about a packet into a register.
+type field func(register uint32) expr.Any
+
+var (
+	source         = ipv4Address(12) // offsets into the IPv4 header
+	destination    = ipv4Address(16)
+	protocol       = meta(expr.MetaKeyL4PROTO)
+	inputInterface = meta(expr.MetaKeyIIFNAME) // four words
+)
+
+// port is the destination port; TCP and UDP have it at the same place.
+func port(register uint32) expr.Any {
+	return &expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2}
+}
+
+func ipv4Address(offset uint32) field {
+	return func(register uint32) expr.Any {
+		return &expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4}
+	}
+}
+
+func meta(key expr.MetaKey) field {
+	return func(register uint32) expr.Any { return &expr.Meta{Key: key, Register: register} }
+}
+
+func load(what field, word uint32) []expr.Any { return []expr.Any{what(firstRegister + word)} }
+
+func in(set *nftables.Set) []expr.Any {
+	return []expr.Any{&expr.Lookup{SourceRegister: firstRegister, SetName: set.Name, SetID: set.ID}}
+}
+
+func notIn(set *nftables.Set) []expr.Any {
+	return []expr.Any{&expr.Lookup{SourceRegister: firstRegister, SetName: set.Name, SetID: set.ID, Invert: true}}
+}
+
+// verdictOf does what the map says about the key; a key that is not there ends the rule.
+func verdictOf(verdicts *nftables.Set) []expr.Any {
+	return []expr.Any{&expr.Lookup{
+		SourceRegister: firstRegister, SetName: verdicts.Name, SetID: verdicts.ID,
+		IsDestRegSet: true, DestRegister: unix.NFT_REG_VERDICT,
+	}}
+}
+
+func compareNFProto(op expr.CmpOp) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: firstRegister},
+		&expr.Cmp{Op: op, Register: firstRegister, Data: []byte{unix.NFPROTO_IPV4}},
+	}
+}
+
+// interfaceIs holds if the interface's name begins with prefix.
+func interfaceIs(key expr.MetaKey, op expr.CmpOp, prefix string) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: key, Register: firstRegister},
+		&expr.Cmp{Op: op, Register: firstRegister, Data: []byte(prefix)},
+	}
+}
+
+// sourceIn holds if the packet comes from the network.
+func sourceIn(network netip.Prefix) []expr.Any {
+	return []expr.Any{
+		source(firstRegister),
+		&expr.Bitwise{
+			SourceRegister: firstRegister, DestRegister: firstRegister, Len: 4,
+			Mask: net.CIDRMask(network.Bits(), 32), Xor: make([]byte, 4),
+		},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: firstRegister, Data: network.Addr().AsSlice()},
+	}
+}
