@@ -1,0 +1,214 @@
+package fleet
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/lull-dev/lull"
+	"github.com/lull-dev/lull/sandbox"
+)
+
+// place implements Place: one of an environment's exchanges, until it is freed or turned into a stream.
+type place struct {
+	environment *environment
+	how         How
+	waited      time.Duration
+
+	// Guarded by Fleet.mu.
+	busy     bool // counts as an exchange
+	promised bool // counts as a stream to come
+	stream   *stream
+}
+
+func (p *place) Environment() string   { return p.environment.id }
+func (p *place) Release() lull.Release { return p.environment.generation.release }
+func (p *place) How() How              { return p.how }
+func (p *place) Waited() time.Duration { return p.waited }
+func (p *place) Done() <-chan struct{} { return p.environment.over }
+
+func (p *place) Err() error { return p.environment.fleet.fate(p.environment) }
+
+// fate returns why e is over, nil if it is not.
+func (f *Fleet) fate(e *environment) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return e.err
+}
+
+func (p *place) Dial(ctx context.Context) (net.Conn, error) {
+	box, port := p.address()
+	conn, err := box.Dial(ctx, port)
+	if errors.Is(err, sandbox.ErrExited) { // which the fleet is about to notice as well
+		select {
+		case <-p.Done():
+		case <-ctx.Done():
+		}
+	}
+	switch {
+	case err == nil:
+		return conn, nil
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("connect to environment %s: %w", p.environment.id, context.Cause(ctx))
+	}
+	if fate := p.Err(); fate != nil {
+		return nil, fate
+	}
+	return nil, &lull.Error{Kind: lull.KindRefused, Err: err,
+		Message: fmt.Sprintf("environment %s does not accept a connection on port %d: %s", p.environment.id, port, err),
+		Hint:    "the app has closed the port it was listening on, or cannot keep up with its connections"}
+}
+
+func (p *place) address() (sandbox.Sandbox, int) {
+	p.environment.fleet.mu.Lock()
+	defer p.environment.fleet.mu.Unlock()
+	return p.environment.box, p.environment.port
+}
+
+func (p *place) Free() {
+	p.environment.fleet.change(func(_ *ledger, now time.Time) { p.giveBack(now) })
+}
+
+// giveBack ends the place's share of the concurrency; only the first call counts.
+func (p *place) giveBack(now time.Time) {
+	if p.promised {
+		p.promised = false
+		p.environment.promised--
+	}
+	if p.busy {
+		p.busy = false
+		p.environment.exchanges--
+		p.environment.ended = now
+	}
+}
+
+func (p *place) Stream() Stream {
+	p.environment.fleet.change(func(_ *ledger, now time.Time) {
+		if p.stream == nil {
+			p.stream = openStream(p.environment, now)
+		}
+		p.giveBack(now)
+	})
+	return p.stream
+}
+
+// stream implements Stream.
+type stream struct {
+	environment *environment
+	closing     chan struct{} // closed by tell
+
+	// Guarded by Fleet.mu.
+	moved  time.Time     // when data last moved, either way
+	lively *list.Element // in environment.lively; nil once told to close, or closed
+	closed bool
+}
+
+// openStream makes a stream. It is called under mu.
+func openStream(e *environment, now time.Time) *stream {
+	s := &stream{environment: e, closing: make(chan struct{}), moved: now}
+	e.open++
+	s.lively = e.lively.PushBack(s)
+	if e.goal == lull.Stopped || e.state.Final() {
+		s.tell()
+	}
+	return s
+}
+
+// tell asks for the stream to be closed.
+func (s *stream) tell() {
+	if s.lively == nil {
+		return
+	}
+	s.environment.lively.Remove(s.lively)
+	s.lively = nil
+	close(s.closing)
+}
+
+func (s *stream) touch(now time.Time) {
+	s.moved = now
+	if s.lively != nil {
+		s.environment.lively.MoveToBack(s.lively)
+	}
+}
+
+// Moved is called for every piece of data, so it does without a review: data that moves only puts off what is planned,
+// and the timer that comes too early finds that out.
+func (s *stream) Moved() {
+	s.environment.fleet.mu.Lock()
+	defer s.environment.fleet.mu.Unlock()
+	s.touch(time.Now())
+}
+
+func (s *stream) Closing() <-chan struct{} { return s.closing }
+
+func (s *stream) Close() {
+	s.environment.fleet.change(func(_ *ledger, now time.Time) {
+		if s.closed {
+			return
+		}
+		s.closed = true
+		if s.lively != nil {
+			s.environment.lively.Remove(s.lively)
+			s.lively = nil
+		}
+		s.environment.open--
+		s.environment.ended = now
+	})
+}
+
+func (s *stream) Hold(ctx context.Context, why string) (func(), error) {
+	up, err := s.pin(why)
+	if err != nil {
+		return nil, err
+	}
+	release := sync.OnceFunc(s.unpin)
+	select {
+	case <-up:
+	default:
+		select {
+		case <-up:
+		case <-s.environment.over:
+		case <-ctx.Done():
+			release()
+			return nil, fmt.Errorf("wait for environment %s: %w", s.environment.id, context.Cause(ctx))
+		}
+	}
+	if err := s.environment.fleet.fate(s.environment); err != nil {
+		release()
+		return nil, err
+	}
+	return release, nil
+}
+
+// pin asks for the environment to be running and keeps it from being paused again. up is closed once it runs.
+func (s *stream) pin(why string) (up <-chan struct{}, err error) {
+	e := s.environment
+	s.environment.fleet.change(func(_ *ledger, now time.Time) {
+		switch {
+		case e.err != nil:
+			err = e.err
+		case e.goal == lull.Stopped:
+			err = errStopped(e.id, e.cause)
+		case s.closed:
+			err = &lull.Error{Kind: lull.KindInternal, Message: "the stream has been closed"}
+		default:
+			e.holds++
+			s.touch(now)
+			e.rise(why)
+			up = e.up
+		}
+	})
+	return up, err
+}
+
+func (s *stream) unpin() {
+	s.environment.fleet.change(func(_ *ledger, now time.Time) {
+		s.environment.holds--
+		s.environment.ended = now
+		s.touch(now)
+	})
+}

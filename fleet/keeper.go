@@ -1,0 +1,254 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/lull-dev/lull"
+	"github.com/lull-dev/lull/sandbox"
+)
+
+const (
+	// prepareTime bounds putting a release's files in place and starting its process.
+	prepareTime = 2 * time.Minute
+	// verbTime bounds a pause or a resume, which take milliseconds.
+	verbTime = 15 * time.Second
+)
+
+// keeper does everything slow to one environment, one thing after the other: it starts it, takes it where the ledger
+// wants it, notices its death, and clears it away. Ledger.begin starts its goroutine through Fleet.launch, which ends
+// when nothing is left of the environment; Fleet.Close waits for it.
+type keeper struct {
+	fleet       *Fleet
+	environment *environment
+	box         sandbox.Sandbox // nil before its process runs
+	stdout      io.WriteCloser
+	stderr      io.WriteCloser
+}
+
+func (k *keeper) run() {
+	fail := k.start()
+	if fail == nil {
+		k.fleet.config.Metrics.did(k.fleet.config.App, "start", nil)
+		k.fleet.config.Metrics.took(k.fleet.config.App, "start", time.Since(k.environment.began))
+		fail = k.keep()
+	}
+	k.clear(fail)
+}
+
+// change reports to the ledger, or asks it.
+func (k *keeper) change(act func(b *ledger, e *environment, now time.Time)) {
+	k.fleet.change(func(b *ledger, now time.Time) { act(b, k.environment, now) })
+}
+
+func (k *keeper) release() lull.Release { return k.environment.generation.release }
+
+// start brings the environment from nothing to ready.
+func (k *keeper) start() *failure {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	k.change(func(_ *ledger, e *environment, _ time.Time) {
+		e.cancel = cancel
+		if e.goal == lull.Stopped {
+			cancel()
+		}
+	})
+	spec, fail := k.boot(ctx)
+	if fail != nil {
+		return fail
+	}
+	began := time.Now()
+	port, fail := k.ready(ctx, spec)
+	if fail != nil {
+		return fail
+	}
+	why := fmt.Sprintf("ready after %s", round(time.Since(k.environment.began)))
+	k.change(func(_ *ledger, e *environment, now time.Time) {
+		if e.goal == lull.Stopped {
+			return
+		}
+		e.port, e.generation.port, e.cameUp, e.arrival = port, port, now, Started
+		e.become(lull.Running, why, now)
+	})
+	k.fleet.config.Log.Info("environment ready", "environment", k.environment.id, "release", k.release().Number,
+		"port", port, "after", time.Since(k.environment.began), "app", time.Since(began))
+	return nil
+}
+
+// boot starts the sandbox.
+func (k *keeper) boot(ctx context.Context) (sandbox.Spec, *failure) {
+	ctx, cancel := context.WithTimeout(ctx, prepareTime)
+	defer cancel()
+	config, e := k.fleet.config, k.environment
+	spec, err := config.Prepare(ctx, k.release())
+	if err != nil {
+		return spec, broken("prepared", err)
+	}
+	k.stdout, k.stderr = config.Journal.Writer(config.App, e.id, "stdout"), config.Journal.Writer(config.App, e.id, "stderr")
+	spec.ID, spec.Stdout, spec.Stderr = e.id, k.stdout, k.stderr
+	if !config.Driver.Capabilities().Ports {
+		if spec.Env, err = ownPort(spec.Env); err != nil {
+			return spec, broken("given a port", err)
+		}
+	}
+	box, err := config.Driver.Start(ctx, spec)
+	if err != nil {
+		return spec, broken("started", err)
+	}
+	k.box = box
+	k.change(func(_ *ledger, e *environment, _ time.Time) { e.box = box })
+	return spec, nil
+}
+
+// keep takes the environment where it is wanted until it is to be stopped (nil) or dies.
+func (k *keeper) keep() *failure {
+	for {
+		var step lull.State
+		k.change(func(_ *ledger, e *environment, now time.Time) { step = e.claim(now) })
+		var fail *failure
+		switch step {
+		case lull.Stopped:
+			return nil
+		case lull.Paused:
+			fail = k.pause()
+		case lull.Running:
+			fail = k.resume()
+		default:
+			fail = k.watch()
+		}
+		if fail != nil {
+			return fail
+		}
+	}
+}
+
+// watch waits until the environment is wanted elsewhere or dies.
+func (k *keeper) watch() *failure {
+	select {
+	case <-k.box.Done():
+		return crash(k.box.Exit(), k.release().Manifest.Resources)
+	default:
+	}
+	select {
+	case <-k.environment.nudge:
+		return nil
+	case <-k.box.Done():
+		return crash(k.box.Exit(), k.release().Manifest.Resources)
+	}
+}
+
+func exited(box sandbox.Sandbox) bool {
+	select {
+	case <-box.Done():
+		return true
+	default:
+		return false
+	}
+}
+
+// pause stops the environment where it stands. One that cannot be paused goes on running.
+func (k *keeper) pause() *failure {
+	ctx, cancel := context.WithTimeout(context.Background(), verbTime)
+	defer cancel()
+	err := k.box.Pause(ctx)
+	k.fleet.config.Metrics.did(k.fleet.config.App, "pause", err)
+	switch {
+	case err == nil:
+		return nil
+	case k.dead(err):
+		return k.watch()
+	}
+	k.log(slog.LevelWarn, "environment not paused", err)
+	k.change(func(_ *ledger, e *environment, _ time.Time) { e.rise("could not be paused") })
+	return nil
+}
+
+func (k *keeper) resume() *failure {
+	ctx, cancel := context.WithTimeout(context.Background(), verbTime)
+	defer cancel()
+	began := time.Now()
+	err := k.box.Resume(ctx)
+	k.fleet.config.Metrics.did(k.fleet.config.App, "resume", err)
+	switch {
+	case err != nil && k.dead(err):
+		return k.watch()
+	case err != nil:
+		return broken("resumed", err)
+	}
+	k.fleet.config.Metrics.took(k.fleet.config.App, "resume", time.Since(began))
+	k.change(func(_ *ledger, e *environment, now time.Time) {
+		if e.goal != lull.Stopped {
+			e.arrival = Resumed
+			e.become(lull.Running, e.cause, now)
+		}
+	})
+	return nil
+}
+
+// dead reports whether a verb went wrong because the process has ended. It waits for the sandbox to say how.
+func (k *keeper) dead(err error) bool {
+	if !errors.Is(err, sandbox.ErrExited) {
+		return exited(k.box)
+	}
+	select {
+	case <-k.box.Done():
+		return true
+	case <-time.After(verbTime):
+		return false
+	}
+}
+
+// clear ends what is left of the environment and reports how it went.
+func (k *keeper) clear(fail *failure) {
+	config, e := k.fleet.config, k.environment
+	var grace time.Duration
+	k.change(func(_ *ledger, e *environment, _ time.Time) { grace = e.grace })
+	if fail != nil {
+		grace = 0
+	}
+	if k.box != nil && !exited(k.box) { // what a dead process left behind is ended by Close
+		k.box.Stop(grace)
+	}
+	for _, output := range []io.WriteCloser{k.stdout, k.stderr} {
+		if output != nil {
+			output.Close()
+		}
+	}
+	if fail != nil {
+		fail.lines = config.Journal.Tail(config.App, e.id, tailLines)
+	}
+	var state lull.State
+	var ready bool
+	k.change(func(b *ledger, e *environment, now time.Time) {
+		b.ended(e, fail, now)
+		state, ready = e.state, !e.cameUp.IsZero()
+	})
+	if state == lull.Failed {
+		k.lament(fail, ready)
+	}
+	if k.box != nil {
+		if err := k.box.Close(); err != nil {
+			k.log(slog.LevelError, "environment not cleared away", err)
+		}
+	}
+	k.change(func(b *ledger, e *environment, _ time.Time) { b.gone(e) })
+}
+
+// lament tells the operator and the app's owner about an environment that nobody asked to end.
+func (k *keeper) lament(fail *failure, ready bool) {
+	config, e := k.fleet.config, k.environment
+	if !ready {
+		config.Metrics.did(config.App, "start", errors.New(fail.what))
+	}
+	config.Metrics.failed(config.App, fail.class)
+	config.Log.Warn("environment failed", "environment", e.id, "release", k.release().Number, "why", fail.what)
+	config.Journal.Note(config.App, e.id, "environment "+fail.what)
+}
+
+func (k *keeper) log(level slog.Level, message string, err error) {
+	k.fleet.config.Log.Log(context.Background(), level, message, "environment", k.environment.id, "error", err)
+}
