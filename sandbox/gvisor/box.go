@@ -1,0 +1,192 @@
+package gvisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"sync"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/runsc/config"
+	"gvisor.dev/gvisor/runsc/container"
+	runsc "gvisor.dev/gvisor/runsc/sandbox"
+
+	"github.com/lull-dev/lull/network"
+	"github.com/lull-dev/lull/sandbox"
+)
+
+// box is one sandbox. It is made by Driver.start and owned by the caller of Start; its two goroutines, started by watch
+// and in newOutput, end with the sandbox's processes, and Close waits for them.
+type box struct {
+	driver *Driver
+	spec   sandbox.Spec
+	dir    string // its bundle and gVisor's state
+	undo   undo   // what Close does; not changed after the start
+
+	link      *network.Link
+	cgroup    *cgroup
+	line      *line
+	output    *output
+	oci       *specs.Spec
+	conf      *config.Config
+	container *container.Container // used by start and Close only: it is not safe for more
+	sentry    *runsc.Sandbox
+	pidfd     int // of the sentry: unlike its number never that of another process
+
+	verbs  sync.Mutex // held while the sandbox is paused or resumed, and guards:
+	paused bool
+
+	done chan struct{}
+	exit sandbox.Exit // set before done is closed
+
+	closing  sync.Once
+	closeErr error
+}
+
+func newBox(d *Driver, spec sandbox.Spec) *box {
+	return &box{driver: d, spec: spec, dir: filepath.Join(d.dir, sandboxesDir, spec.ID), done: make(chan struct{})}
+}
+
+// ID returns the id it was started with.
+func (b *box) ID() string { return b.spec.ID }
+
+// Done is closed when the process has ended.
+func (b *box) Done() <-chan struct{} { return b.done }
+
+// Exit says how; it is valid once Done is closed.
+func (b *box) Exit() sandbox.Exit { return b.exit }
+
+func (b *box) ended() bool {
+	select {
+	case <-b.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// failed turns the error of a verb into ErrExited if the sandbox is at its end, which may show in the error a moment
+// before it shows in the process, and in Done.
+func (b *box) failed(verb string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if b.dying() {
+		<-b.done
+		return sandbox.ErrExited
+	}
+	return fmt.Errorf("%s sandbox %s: %w", verb, b.spec.ID, err)
+}
+
+// dying reports whether the sentry has ended, or ends within a moment.
+func (b *box) dying() bool {
+	poll := []unix.PollFd{{Fd: int32(b.pidfd), Events: unix.POLLIN}}
+	n, err := unix.Poll(poll, 50)
+	return n > 0 || err == nil && b.ended()
+}
+
+// Pause stops all processes where they stand.
+func (b *box) Pause(ctx context.Context) error {
+	return b.turn(ctx, "pause", true, b.sentry.Pause)
+}
+
+// Resume undoes Pause.
+func (b *box) Resume(ctx context.Context) error {
+	return b.turn(ctx, "resume", false, b.sentry.Resume)
+}
+
+func (b *box) turn(ctx context.Context, verb string, paused bool, call func(id string) error) error {
+	b.verbs.Lock()
+	defer b.verbs.Unlock()
+	if b.ended() {
+		return sandbox.ErrExited
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if b.paused == paused {
+		return nil
+	}
+	if err := call(b.spec.ID); err != nil {
+		return b.failed(verb, err)
+	}
+	b.paused = paused
+	return nil
+}
+
+// Dial connects to a port of the sandbox. The sandbox's network accepts connections while it is paused, too.
+func (b *box) Dial(ctx context.Context, port int) (net.Conn, error) {
+	if b.ended() {
+		return nil, sandbox.ErrExited
+	}
+	// No keep-alive: the sandbox may be away for days, and nothing but an answer it cannot give would come of a probe.
+	dialer := net.Dialer{KeepAlive: -1, KeepAliveConfig: net.KeepAliveConfig{Enable: false}}
+	conn, err := dialer.DialContext(ctx, "tcp4", fmt.Sprintf("%s:%d", b.link.Addr(), port))
+	return conn, b.failed("dial", err)
+}
+
+// Listeners asks the sentry, which knows also while the app is paused. (Its /proc/net/tcp has no addresses in it for
+// readers from outside, and a process inside could not be snapshotted.)
+func (b *box) Listeners(ctx context.Context) ([]sandbox.Listener, error) {
+	if b.ended() {
+		return nil, sandbox.ErrExited
+	}
+	listeners, err := b.line.listeners(ctx)
+	return listeners, b.failed("list the listeners of", err)
+}
+
+// Usage reads the counters of the sandbox's cgroup. They include gVisor's own needs.
+func (b *box) Usage() (sandbox.Usage, error) {
+	if b.ended() {
+		return sandbox.Usage{}, sandbox.ErrExited
+	}
+	memory, err := b.cgroup.memory()
+	cpu, cpuErr := b.cgroup.cpuTime()
+	return sandbox.Usage{Memory: memory, CPU: cpu}, b.failed("read the usage of", errors.Join(err, cpuErr))
+}
+
+// Stop asks the process to end, waits at most grace, then kills the sandbox.
+func (b *box) Stop(grace time.Duration) {
+	if grace > 0 && !b.ended() {
+		if err := b.ask(); err != nil && !errors.Is(err, sandbox.ErrExited) {
+			b.driver.log.Warn("asking a sandbox to end failed", "sandbox", b.spec.ID, "error", err)
+		}
+		timer := time.NewTimer(grace)
+		defer timer.Stop()
+		select {
+		case <-b.done:
+		case <-timer.C:
+		}
+	}
+	b.kill()
+	<-b.done
+}
+
+func (b *box) ask() error {
+	if err := b.Resume(context.Background()); err != nil {
+		return err
+	}
+	return b.failed("signal", b.sentry.SignalContainer(b.spec.ID, unix.SIGTERM, false))
+}
+
+// kill ends the sandbox's processes. The sentry is the first in its process namespace: all others go with it.
+func (b *box) kill() {
+	if !b.ended() {
+		_ = unix.PidfdSendSignal(b.pidfd, unix.SIGKILL, nil, 0)
+	}
+}
+
+// Close ends the sandbox and removes all of it.
+func (b *box) Close() error {
+	b.closing.Do(func() {
+		b.kill()
+		<-b.done
+		b.closeErr = b.undo.run()
+		b.driver.forget(b.spec.ID)
+	})
+	return b.closeErr
+}

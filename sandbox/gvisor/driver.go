@@ -1,0 +1,208 @@
+// Package gvisor runs environments in gVisor sandboxes. gVisor is linked in and driven in this process; the sandboxes'
+// own processes are this binary once more, which is why main must call Main first.
+//
+// A sandbox is two processes in a cgroup of their own: the sentry, which is the kernel the app sees (and the app's
+// threads, which run in stub processes of the sentry's), and the gofer, which opens files for it. Both end when the
+// node does. See order for what they are told, root for the file system, patchSyscalls for what is changed in gVisor.
+package gvisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+
+	gvisorlog "gvisor.dev/gvisor/pkg/log"
+	"gvisor.dev/gvisor/runsc/specutils"
+
+	"github.com/lull-dev/lull"
+	"github.com/lull-dev/lull/host"
+	"github.com/lull-dev/lull/network"
+	"github.com/lull-dev/lull/sandbox"
+)
+
+// gVisor brings a thread back from another network namespace by way of /proc/self/ns, which is the main thread's. So the
+// main thread must not be elsewhere itself: the main goroutine keeps it, and no other that changes namespaces can run
+// there. The sandboxes' own processes have no use for this; it would slow their start.
+func init() {
+	if !isPart(os.Args) {
+		runtime.LockOSThread()
+	}
+}
+
+// Options configure a Driver. Slot and Network are required and stay the caller's: they are to be closed after the
+// driver.
+type Options struct {
+	Slot    *host.Slot
+	Network *network.Network
+	Log     *slog.Logger
+
+	// Executable is the binary that sandboxes are made of: static, and with Main as the first thing it does. "" is the
+	// running one. All drivers of a process share it.
+	Executable string
+
+	// Scratch is a directory on a disk, for what environments write (up to Limits.Disk each, in files without a name);
+	// "" is /var/tmp. If it is in memory, what is written there counts as the environment's memory.
+	Scratch string
+}
+
+// Driver makes gVisor sandboxes.
+type Driver struct {
+	slot    *host.Slot
+	network *network.Network
+	log     *slog.Logger
+	scratch string
+	dir     string // of all sandboxes
+	cgroups cgroupHost
+
+	mu        sync.Mutex      // guards what follows
+	sandboxes map[string]*box // by id; nil while it starts
+	starting  sync.WaitGroup  // added to under mu, not after closed
+	closed    bool
+}
+
+const (
+	etcDir       = "etc" // in Driver.dir: holds the synthetic root/etc
+	sandboxesDir = "sandboxes"
+)
+
+// New prepares the host for sandboxes. The caller must Close the driver.
+func New(opts Options) (_ *Driver, err error) {
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if opts.Scratch == "" {
+		opts.Scratch = "/var/tmp"
+	}
+	d := &Driver{
+		slot: opts.Slot, network: opts.Network, log: opts.Log, scratch: opts.Scratch,
+		dir: filepath.Join(opts.Slot.Dir(), "gvisor"), sandboxes: map[string]*box{},
+	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("open gvisor driver: %w", errors.Join(err, os.RemoveAll(d.dir)))
+		}
+	}()
+	if os.Geteuid() != 0 {
+		return nil, &lull.Error{Kind: lull.KindUnsupported, Message: "gvisor sandboxes need root", Hint: "run as root, or use --sandbox process"}
+	}
+	if d.cgroups, err = findCgroups(); err != nil {
+		return nil, err
+	}
+	if err := useExecutable(opts.Executable); err != nil {
+		return nil, err
+	}
+	gvisorlog.SetTarget(gvisorLogger{opts.Log})
+	if err := errors.Join(os.RemoveAll(d.dir), os.MkdirAll(filepath.Join(d.dir, sandboxesDir), 0o711)); err != nil {
+		return nil, err
+	}
+	return d, makeEtc(d.etc(), opts.Network.NameServers())
+}
+
+// etcRoot is a directory that looks like a root file system with nothing but /etc.
+func (d *Driver) etcRoot() string { return filepath.Join(d.dir, "synthetic") }
+func (d *Driver) etc() string     { return filepath.Join(d.etcRoot(), etcDir) }
+
+// useExecutable tells gVisor what to start.
+func useExecutable(path string) error {
+	if path == "" {
+		return nil
+	}
+	if _, err := os.Stat(path); err != nil {
+		return fmt.Errorf("find the sandboxes' executable: %w", err)
+	}
+	executable.Lock()
+	defer executable.Unlock()
+	specutils.ExePath = path
+	return nil
+}
+
+// executable guards gVisor's variable.
+var executable sync.Mutex
+
+// Name is "gvisor".
+func (d *Driver) Name() string { return "gvisor" }
+
+// Capabilities are all but Snapshot.
+func (d *Driver) Capabilities() sandbox.Capabilities {
+	return sandbox.Capabilities{Isolation: true, Limits: true, Egress: true, Images: true, Ports: true}
+}
+
+// Start makes a sandbox and starts its process.
+func (d *Driver) Start(ctx context.Context, spec sandbox.Spec) (sandbox.Sandbox, error) {
+	if err := sandbox.CheckSpec(spec); err != nil {
+		return nil, err
+	}
+	if err := d.reserve(spec.ID); err != nil {
+		return nil, err
+	}
+	defer d.starting.Done()
+	b, err := d.start(ctx, spec)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err != nil {
+		delete(d.sandboxes, spec.ID)
+		return nil, fmt.Errorf("start sandbox %s: %w", spec.ID, err)
+	}
+	d.sandboxes[spec.ID] = b
+	return b, nil
+}
+
+// reserve takes an id for a sandbox that is being started. Unless it fails, d.starting is to be told of the end.
+func (d *Driver) reserve(id string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return errors.New("driver is closed")
+	}
+	if _, taken := d.sandboxes[id]; taken {
+		return fmt.Errorf("there is a sandbox %s already", id)
+	}
+	d.sandboxes[id] = nil
+	d.starting.Add(1)
+	return nil
+}
+
+// forget gives the id of a sandbox free that has been closed.
+func (d *Driver) forget(id string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.sandboxes, id)
+}
+
+// Close ends and removes every sandbox that is left, waits, and removes what New made.
+func (d *Driver) Close() error {
+	d.mu.Lock()
+	if d.closed {
+		d.mu.Unlock()
+		return nil
+	}
+	d.closed = true
+	d.mu.Unlock()
+	d.starting.Wait()
+
+	errs := make(chan error)
+	left := d.left()
+	for _, b := range left {
+		go func() { errs <- b.Close() }() // the loop below waits
+	}
+	var all []error
+	for range left {
+		all = append(all, <-errs)
+	}
+	d.cgroups.tidy(d.slot.Name())
+	return errors.Join(append(all, os.RemoveAll(d.dir))...)
+}
+
+func (d *Driver) left() (left []*box) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, b := range d.sandboxes {
+		left = append(left, b)
+	}
+	return left
+}

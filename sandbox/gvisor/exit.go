@@ -1,0 +1,100 @@
+package gvisor
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/control/client"
+	"gvisor.dev/gvisor/runsc/boot"
+
+	"github.com/lull-dev/lull/sandbox"
+)
+
+// watch starts the goroutine that notices the end, says how it came and closes done.
+func (b *box) watch() {
+	go func() {
+		status, ofApp := b.await()
+		b.exit = b.judge(status, ofApp)
+		b.output.wait()
+		close(b.done)
+	}()
+}
+
+// await blocks until the sandbox has ended. It returns the exit status of the app, or if the sentry took that along,
+// the sentry's own.
+func (b *box) await() (status unix.WaitStatus, ofApp bool) {
+	app, appErr := b.awaitApp()
+	// The sentry ends by itself when the app has. Wait reaps it, and without the socket does not ask it anything first.
+	_ = os.Remove(b.sentry.ControlSocketPath)
+	sentry, err := b.sentry.Wait(b.spec.ID)
+	if err != nil {
+		b.driver.log.Error("waiting for a sandbox failed", "sandbox", b.spec.ID, "error", err)
+	}
+	b.endGofer()
+	if appErr == nil {
+		return app, true
+	}
+	return sentry, false
+}
+
+// endGofer ends the gofer, which has nobody left to serve, and reaps it. Nobody may send signals to its number afterwards.
+func (b *box) endGofer() {
+	pid := b.container.GoferPid.Load()
+	if pid == 0 {
+		return
+	}
+	_ = unix.Kill(pid, unix.SIGKILL)
+	if _, err := unix.Wait4(pid, nil, 0, nil); err != nil {
+		b.driver.log.Error("waiting for a gofer failed", "sandbox", b.spec.ID, "error", err)
+	}
+	b.container.GoferPid.Store(0)
+}
+
+// awaitApp asks the sentry for the app's exit status, which it answers when there is one.
+func (b *box) awaitApp() (status unix.WaitStatus, err error) {
+	// By way of a descriptor, as the path may be longer than a socket's address can be.
+	fd, err := unix.Open(b.sentry.ControlSocketPath, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	conn, err := client.ConnectTo(fmt.Sprintf("/proc/self/fd/%d", fd))
+	_ = unix.Close(fd)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	err = conn.Call(boot.ContMgrWait, &b.spec.ID, &status)
+	return status, err
+}
+
+// judge turns the exit status into words.
+func (b *box) judge(status unix.WaitStatus, ofApp bool) sandbox.Exit {
+	exit := sandbox.Exit{Code: status.ExitStatus()}
+	if status.Signaled() {
+		exit = sandbox.Exit{Code: -1, Signal: unix.SignalName(status.Signal())}
+	}
+	bad := exit.Code != 0
+	switch {
+	case bad && b.cgroup.starved() > 0:
+		exit.Limit = sandbox.LimitMemory
+	case bad && (b.line.refused.Load() || !ofApp && b.cgroup.crowded() > 0):
+		exit.Limit = sandbox.LimitProcesses
+	case !ofApp && exit.Signal != "SIGKILL":
+		exit.Err = fmt.Errorf("gVisor ended: %s", b.lastWords())
+	}
+	return exit
+}
+
+// lastWords returns the first line of what the Go runtime said when the sentry died.
+func (b *box) lastWords() string {
+	for _, file := range []string{gvisorDump, gvisorLog} {
+		data, _ := os.ReadFile(filepath.Join(b.dir, file))
+		if line, _, _ := strings.Cut(strings.TrimSpace(string(data)), "\n"); line != "" {
+			return line
+		}
+	}
+	return "it did not say why"
+}

@@ -1,0 +1,162 @@
+package gvisor
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+	abi "gvisor.dev/gvisor/pkg/abi/linux"
+	"gvisor.dev/gvisor/pkg/sentry/kernel"
+	"gvisor.dev/gvisor/pkg/sentry/socket"
+)
+
+// inside is the sentry's end of the line, and what this package keeps there: it lives in the sandbox's process, beside
+// gVisor's kernel. Behind gVisor's seccomp filter it may do no more than read and write the line.
+type inside struct {
+	line   int
+	kernel atomic.Pointer[kernel.Kernel] // known from the first patched system call on
+
+	refuse sync.Once
+
+	mu    sync.Mutex // guards what follows
+	wider map[boundPort]netip.Addr
+}
+
+// boundPort is a port of the sandbox, with IPv4 and IPv6 apart.
+type boundPort struct {
+	inet6 bool
+	port  uint16
+}
+
+// callNode connects the line and starts its reader, which ends this process when the node ends, however that ends. (A
+// parent-death signal would do for that, if it were not bound to the thread that started the child.) All that belongs
+// to the sandbox goes along: the sentry is the first in its process namespace, and the gofer ends with its connections.
+func callNode(bundle string) (*inside, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("call the node: %w", err)
+	}
+	if err := withShortPath(bundle, lineFile, func(addr unix.Sockaddr) error { return unix.Connect(fd, addr) }); err != nil {
+		return nil, fmt.Errorf("call the node: %w", err)
+	}
+	in := &inside{line: fd, wider: map[boundPort]netip.Addr{}}
+	go in.runLine()
+	return in, nil
+}
+
+// runLine answers the node. It lives as long as the process.
+func (in *inside) runLine() {
+	var question [1]byte
+	for {
+		n, err := unix.Read(in.line, question[:])
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil || n == 0:
+			os.Exit(1)
+		case question[0] == askListeners:
+			in.tell(tellListeners + in.listeners())
+		}
+	}
+}
+
+// tell writes a line, whole.
+func (in *inside) tell(text string) {
+	for data := []byte(text + "\n"); len(data) > 0; {
+		n, err := unix.Write(in.line, data)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return
+		}
+		data = data[max(n, 0):]
+	}
+}
+
+// refused tells the node, once, that the app was refused a process.
+func (in *inside) refused() {
+	in.refuse.Do(func() { in.tell(tellRefused) })
+}
+
+// listeners lists the sockets of the app that listen, each with a space before it.
+func (in *inside) listeners() string {
+	k := in.kernel.Load()
+	if k == nil {
+		return "" // no patched call yet, so nothing is bound
+	}
+	var text strings.Builder
+	ctx := k.SupervisorContext()
+	for _, record := range k.ListSockets() {
+		if !record.Sock.TryIncRef() {
+			continue // it is just being closed
+		}
+		if s, ok := record.Sock.Impl().(socket.Socket); ok {
+			if addr, ok := in.listening(s); ok {
+				fmt.Fprint(&text, " ", addr)
+			}
+		}
+		record.Sock.DecRef(ctx)
+	}
+	return text.String()
+}
+
+// listening returns the address of a TCP socket that listens, as the app bound it.
+func (in *inside) listening(s socket.Socket) (netip.AddrPort, bool) {
+	family, kind, _ := s.Type()
+	if kind != abi.SOCK_STREAM || family != abi.AF_INET && family != abi.AF_INET6 || s.State() != abi.TCP_LISTEN {
+		return netip.AddrPort{}, false
+	}
+	name, _, err := s.GetSockName(nil) // netstack's sockets need no task for it
+	if err != nil {
+		return netip.AddrPort{}, false
+	}
+	addr, ok := addrOf(name)
+	if !ok {
+		return netip.AddrPort{}, false
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if asked, ok := in.wider[boundPort{addr.Addr().Is6(), addr.Port()}]; ok && addr.Addr().IsUnspecified() {
+		addr = netip.AddrPortFrom(asked, addr.Port())
+	}
+	return addr, true
+}
+
+func addrOf(name abi.SockAddr) (netip.AddrPort, bool) {
+	switch name := name.(type) {
+	case *abi.SockAddrInet:
+		return netip.AddrPortFrom(netip.AddrFrom4(name.Addr), hostOrder(name.Port)), true
+	case *abi.SockAddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(name.Addr), hostOrder(name.Port)), true
+	}
+	return netip.AddrPort{}, false
+}
+
+func hostOrder(port uint16) uint16 {
+	var raw [2]byte
+	binary.NativeEndian.PutUint16(raw[:], port)
+	return binary.BigEndian.Uint16(raw[:])
+}
+
+// remember notes what the app asked for when its socket was bound wider, or forgets it if it got what it asked for.
+func (in *inside) remember(s socket.Socket, asked netip.Addr) {
+	name, _, err := s.GetSockName(nil)
+	if err != nil {
+		return
+	}
+	bound, ok := addrOf(name)
+	if !ok {
+		return
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	key := boundPort{bound.Addr().Is6(), bound.Port()}
+	if asked.IsValid() {
+		in.wider[key] = asked
+	} else {
+		delete(in.wider, key)
+	}
+}

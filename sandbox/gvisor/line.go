@@ -1,0 +1,171 @@
+package gvisor
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/lull-dev/lull/sandbox"
+)
+
+// The line is a socket between the node and a sandbox's sentry, besides gVisor's control socket. Over it the node asks
+// for what gVisor does not tell, the sentry says what the node should know, and each notices the end of the other.
+const (
+	lineFile = "line" // in the bundle
+
+	askListeners = 'l' // from the node, one byte
+
+	tellListeners = "listeners" // from the sentry, a line each, words divided by spaces
+	tellRefused   = "refused"   // the app was refused a process
+)
+
+// lineMax bounds what a sentry may say in one go: a sandbox that listens on all its ports says 2 MB.
+const lineMax = 4 << 20
+
+// line is the node's end.
+type line struct {
+	listener int      // until the sentry has come
+	conn     *os.File // then
+	refused  atomic.Bool
+	reader   sync.WaitGroup // runReader
+
+	mu      sync.Mutex // guards what follows
+	waiting []chan []sandbox.Listener
+	ended   bool
+}
+
+// withShortPath calls fn with a name for a file in dir that is short enough for the address of a socket.
+func withShortPath(dir, file string, fn func(unix.Sockaddr) error) error {
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", dir, err)
+	}
+	defer unix.Close(fd)
+	return fn(&unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d/%s", fd, file)})
+}
+
+// newLine makes the socket. The caller must close the line.
+func newLine(bundle string) (*line, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("make line: %w", err)
+	}
+	err = withShortPath(bundle, lineFile, func(addr unix.Sockaddr) error { return unix.Bind(fd, addr) })
+	if err == nil {
+		err = unix.Listen(fd, 1)
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("make line: %w", err)
+	}
+	return &line{listener: fd}, nil
+}
+
+// accept takes the sentry's call, which has come by the time its sandbox is created, and starts runReader, which ends
+// when the sentry does or the line is closed. close waits for it.
+func (l *line) accept() error {
+	fd, _, err := unix.Accept4(l.listener, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+	if err != nil {
+		return fmt.Errorf("wait for the sentry's call: %w", err)
+	}
+	l.conn = os.NewFile(uintptr(fd), lineFile)
+	l.reader.Go(l.runReader)
+	return nil
+}
+
+func (l *line) close() error {
+	err := unix.Close(l.listener)
+	if l.conn != nil {
+		_ = l.conn.Close()
+	}
+	l.reader.Wait()
+	return err
+}
+
+func (l *line) runReader() {
+	defer l.end()
+	lines := bufio.NewScanner(l.conn)
+	lines.Buffer(nil, lineMax)
+	for lines.Scan() {
+		switch word, rest, _ := strings.Cut(lines.Text(), " "); word {
+		case tellRefused:
+			l.refused.Store(true)
+		case tellListeners:
+			l.answer(parseListeners(rest))
+		}
+	}
+}
+
+func (l *line) answer(listeners []sandbox.Listener) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.waiting) > 0 {
+		l.waiting[0] <- listeners // has room
+		l.waiting = l.waiting[1:]
+	}
+}
+
+// end tells everybody who waits that there will be no answer.
+func (l *line) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = true
+	for _, w := range l.waiting {
+		close(w)
+	}
+	l.waiting = nil
+}
+
+// listeners asks the sentry what the app listens on.
+func (l *line) listeners(ctx context.Context) ([]sandbox.Listener, error) {
+	answer, err := l.ask(askListeners)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case listeners, ok := <-answer:
+		if !ok {
+			return nil, sandbox.ErrExited
+		}
+		return listeners, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// ask sends a question; the answers come in the same order.
+func (l *line) ask(question byte) (<-chan []sandbox.Listener, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		return nil, sandbox.ErrExited
+	}
+	if _, err := l.conn.Write([]byte{question}); err != nil { // one byte: it does not block
+		return nil, err
+	}
+	answer := make(chan []sandbox.Listener, 1)
+	l.waiting = append(l.waiting, answer)
+	return answer, nil
+}
+
+// parseListeners reads the answer to askListeners. What is no address is left out.
+func parseListeners(text string) (listeners []sandbox.Listener) {
+	for word := range strings.FieldsSeq(text) {
+		if addr, err := netip.ParseAddrPort(word); err == nil {
+			listeners = append(listeners, sandbox.Listener{Addr: addr})
+		}
+	}
+	slices.SortFunc(listeners, func(a, b sandbox.Listener) int {
+		return cmp.Or(cmp.Compare(a.Addr.Port(), b.Addr.Port()), a.Addr.Addr().Compare(b.Addr.Addr()))
+	})
+	return slices.Compact(listeners)
+}

@@ -1,0 +1,215 @@
+package gvisor
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/runsc/container"
+
+	"github.com/lull-dev/lull/sandbox"
+)
+
+// undo is a list of steps back, to be taken in reverse.
+type undo []func() error
+
+func (u *undo) add(step func() error) { *u = append(*u, step) }
+
+func (u undo) run() error {
+	var errs []error
+	for _, step := range slices.Backward(u) {
+		errs = append(errs, step())
+	}
+	return errors.Join(errs...)
+}
+
+// start makes the sandbox step by step. Each step that makes something adds how to undo it, for a later step's failure
+// and for Close.
+func (d *Driver) start(ctx context.Context, spec sandbox.Spec) (_ *box, err error) {
+	who, err := d.check(spec)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	b := newBox(d, spec)
+	defer func() {
+		if err != nil {
+			err = errors.Join(cmp.Or(ctx.Err(), err), b.undo.run())
+		}
+	}()
+	if err := b.prepare(who); err != nil {
+		return nil, err
+	}
+	// What is under way cannot be called off, but comes to an end at once when its processes do.
+	stop := context.AfterFunc(ctx, b.cgroup.kill)
+	defer stop()
+	if err := b.create(); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return b, b.run()
+}
+
+// check reports what is wrong with a spec before anything is made, and finds out the user.
+func (d *Driver) check(spec sandbox.Spec) (user, error) {
+	if err := checkMounts(spec); err != nil {
+		return user{}, err
+	}
+	if spec.Root != "" {
+		if _, err := os.Stat(spec.Root); err != nil {
+			return user{}, fmt.Errorf("find the image's files: %w", err)
+		}
+	}
+	who, err := findUser(spec.User, cmp.Or(spec.Root, d.etcRoot()))
+	if err != nil {
+		return user{}, err
+	}
+	return who, handOver(spec, who)
+}
+
+// prepare makes everything around the sandbox: its directory, network and cgroup.
+func (b *box) prepare(who user) error {
+	d := b.driver
+	if err := os.MkdirAll(filepath.Join(b.dir, rootDir), 0o711); err != nil {
+		return err
+	}
+	b.undo.add(func() error { return os.RemoveAll(b.dir) })
+	link, err := d.network.Attach(b.spec.ID, b.spec.Egress)
+	if err != nil {
+		return err
+	}
+	b.link = link
+	b.undo.add(link.Close)
+	if err := link.Restore(); err != nil {
+		return err
+	}
+	if b.cgroup, err = d.cgroups.make(filepath.Join(d.slot.Name(), b.spec.ID), b.spec.Limits); err != nil {
+		return err
+	}
+	b.undo.add(b.cgroup.remove)
+	b.undo.add(func() error { b.cgroup.kill(); return nil })
+	if b.line, err = newLine(b.dir); err != nil {
+		return err
+	}
+	b.undo.add(b.line.close)
+	b.oci = ociSpec(b.spec, who, b.dir, link.Namespace())
+	if err := writeSpec(b.oci, b.dir); err != nil {
+		return err
+	}
+	if err := b.order(who).write(b.dir); err != nil {
+		return err
+	}
+	b.conf, err = configure(b.dir, d.scratch, link.Namespace(), b.spec.Limits.Disk)
+	return err
+}
+
+func (b *box) order(who user) order {
+	limits := b.spec.Limits
+	o := order{
+		Cgroups:   b.cgroup.joins(),
+		Memory:    int64(limits.Memory),
+		Processes: limits.Processes,
+		Root:      rootOf(b.spec, who, b.driver.etc()),
+	}
+	if limits.CPU > 0 {
+		// With a single processor some programs leave locks out that others count on.
+		o.CPUs = min(runtime.NumCPU(), max(2, int(math.Ceil(limits.CPU))))
+	}
+	return o
+}
+
+// create makes the sandbox's processes. The app's own is not among them yet.
+func (b *box) create() error {
+	output, err := newOutput(b.spec.Stdout, b.spec.Stderr)
+	if err != nil {
+		return err
+	}
+	b.output = output
+	b.undo.add(func() error { output.wait(); return nil })
+	c, err := container.New(b.conf, container.Args{ID: b.spec.ID, Spec: b.oci, BundleDir: b.dir, PassFiles: output.files()})
+	output.handedOver()
+	if err != nil {
+		return b.explain(err)
+	}
+	b.container, b.sentry = c, c.Sandbox
+	b.undo.add(c.Destroy)
+	if b.pidfd, err = unix.PidfdOpen(b.sentry.Getpid(), 0); err != nil {
+		return fmt.Errorf("watch the sentry: %w", err)
+	}
+	b.undo.add(func() error { return unix.Close(b.pidfd) })
+	return b.line.accept()
+}
+
+// run starts the app.
+func (b *box) run() error {
+	if err := b.container.Start(b.conf); err != nil {
+		return b.explain(err)
+	}
+	if err := b.cgroup.limitCPU(); err != nil {
+		return err
+	}
+	b.watch()
+	return nil
+}
+
+// explain adds what the sandbox's processes have left behind about why they gave up.
+func (b *box) explain(err error) error {
+	for _, file := range []string{faultFile, gvisorLog, gvisorDump} {
+		data, _ := os.ReadFile(filepath.Join(b.dir, file))
+		if text := strings.TrimSpace(string(data)); text != "" {
+			err = fmt.Errorf("%w: %s", err, text[:min(len(text), 2000)])
+		}
+	}
+	return err
+}
+
+// handOver makes the user the owner of the files of layered mounts that belong to root, so that an app that is not root
+// can change its own files (in memory: the layer keeps the change). It is done once for each directory; whoever unpacks
+// a release with the right owner saves it.
+func handOver(spec sandbox.Spec, who user) error {
+	if who.UID == 0 || spec.Root != "" {
+		return nil
+	}
+	for _, m := range spec.Mounts {
+		var stat unix.Stat_t
+		if m.Mode != sandbox.Layered || unix.Stat(m.Source, &stat) != nil || stat.Uid != 0 {
+			continue
+		}
+		if err := chownTree(m.Source, who); err != nil {
+			return fmt.Errorf("hand %s over to the app's user: %w", m.Source, err)
+		}
+	}
+	return nil
+}
+
+// chownTree changes the owner of everything in dir, dir itself last: its owner says that it is done.
+func chownTree(dir string, who user) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, unix.ENOTDIR) {
+		return err
+	}
+	for _, entry := range entries {
+		path := filepath.Join(dir, entry.Name())
+		if entry.IsDir() {
+			err = chownTree(path, who)
+		} else {
+			err = os.Lchown(path, who.UID, who.GID)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return os.Lchown(dir, who.UID, who.GID)
+}

@@ -1,0 +1,158 @@
+package gvisor
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	abi "gvisor.dev/gvisor/pkg/abi/linux"
+	"gvisor.dev/gvisor/pkg/abi/linux/errno"
+	"gvisor.dev/gvisor/pkg/errors/linuxerr"
+	"gvisor.dev/gvisor/pkg/sentry/arch"
+	"gvisor.dev/gvisor/pkg/sentry/kernel"
+	"gvisor.dev/gvisor/pkg/sentry/socket"
+	"gvisor.dev/gvisor/pkg/sentry/syscalls/linux"
+)
+
+// patchSyscalls changes two things in the kernel the app sees, by putting wrappers into the sentry's table of system
+// calls before it starts: where bind leads (widenBind), and how many processes there may be (limitProcesses).
+func patchSyscalls(in *inside, processes int) error {
+	patches := map[string]patch{"bind": in.widenBind}
+	if processes > 0 {
+		for _, name := range []string{"clone", "clone3", "fork", "vfork"} {
+			patches[name] = in.limitProcesses(processes)
+		}
+	}
+	return errors.Join(patchTable(linux.AMD64, patches), patchTable(linux.ARM64, patches))
+}
+
+// patch wraps a system call.
+type patch func(original kernel.SyscallFn) kernel.SyscallFn
+
+// patchTable wraps the calls of these names. ARM has neither fork nor vfork.
+func patchTable(table *kernel.SyscallTable, patches map[string]patch) error {
+	found := map[string]bool{"fork": true, "vfork": true}
+	for number, call := range table.Table {
+		if wrap, ok := patches[call.Name]; ok {
+			call.Fn = wrap(call.Fn)
+			table.Table[number] = call
+			found[call.Name] = true
+		}
+	}
+	for name := range patches {
+		if !found[name] {
+			return fmt.Errorf("gVisor has no system call %s to patch", name)
+		}
+	}
+	table.Init() // fills the table for fast lookup again, from the one that was changed
+	return nil
+}
+
+// widenBind makes a TCP socket that an app binds to loopback listen on every address of its sandbox, so that the
+// gateway reaches apps that were written for a laptop (127.0.0.1:3000, ::1). Nobody else can reach a sandbox. Unlike a
+// relay or a forwarded port it leaves one connection between gateway and app, which survives what the sandbox survives.
+//
+// The app sees the difference if it asks for the socket's own name. Where the wildcard address is taken (an app that
+// listens on both 127.0.0.1 and ::1, each without knowing of the other) it gets what it asked for.
+func (in *inside) widenBind(original kernel.SyscallFn) kernel.SyscallFn {
+	return func(t *kernel.Task, sysno uintptr, args arch.SyscallArguments) (uintptr, *kernel.SyscallControl, error) {
+		in.kernel.Store(t.Kernel())
+		s, done := streamSocket(t, args[0].Int())
+		if s == nil {
+			return original(t, sysno, args)
+		}
+		defer done()
+		address, err := linux.CaptureAddress(t, args[1].Pointer(), args[2].Uint())
+		if err != nil {
+			return 0, nil, err
+		}
+		if wide, asked, ok := widen(address); ok && bindWide(t, s, wide) {
+			in.remember(s, asked)
+			return 0, nil, nil
+		}
+		ret, control, err := original(t, sysno, args)
+		if err == nil {
+			in.remember(s, netip.Addr{})
+		}
+		return ret, control, err
+	}
+}
+
+// streamSocket returns the socket of a file number if it is for TCP. done is to be called when it is no longer needed.
+func streamSocket(t *kernel.Task, fd int32) (s socket.Socket, done func()) {
+	file := t.GetFile(fd)
+	if file == nil {
+		return nil, nil
+	}
+	if s, ok := file.Impl().(socket.Socket); ok {
+		if family, kind, _ := s.Type(); kind == abi.SOCK_STREAM && (family == abi.AF_INET || family == abi.AF_INET6) {
+			return s, func() { file.DecRef(t) }
+		}
+	}
+	file.DecRef(t)
+	return nil, nil
+}
+
+// bindWide reports whether the socket could be bound to the wildcard address.
+func bindWide(t *kernel.Task, s socket.Socket, wide []byte) bool {
+	failed := s.Bind(t, wide)
+	if failed == nil || failed.ToLinux() != errno.EADDRINUSE || !isInet6(wide) {
+		return failed == nil
+	}
+	// ... by a socket for IPv4, probably the same app's: without IPv4 the two can stand side by side.
+	on, off := []byte{1, 0, 0, 0}, []byte{0, 0, 0, 0}
+	if s.SetSockOpt(t, abi.SOL_IPV6, abi.IPV6_V6ONLY, on) != nil {
+		return false
+	}
+	if s.Bind(t, wide) == nil {
+		return true
+	}
+	_ = s.SetSockOpt(t, abi.SOL_IPV6, abi.IPV6_V6ONLY, off)
+	return false
+}
+
+// Layout of the C structures sockaddr_in and sockaddr_in6.
+const (
+	inetAddr, inetEnd   = 4, 8
+	inet6Addr, inet6End = 8, 24
+)
+
+func isInet6(address []byte) bool {
+	return len(address) >= inet6End && binary.NativeEndian.Uint16(address) == abi.AF_INET6
+}
+
+// widen returns the wildcard address of the same family and port if address is on loopback, and what was asked for.
+// ::ffff:127.0.0.1 is IPv4 in the form of IPv6 and becomes ::.
+func widen(address []byte) (wide []byte, asked netip.Addr, ok bool) {
+	start, end := inetAddr, inetEnd
+	switch {
+	case isInet6(address):
+		start, end = inet6Addr, inet6End
+	case len(address) < inetEnd || binary.NativeEndian.Uint16(address) != abi.AF_INET:
+		return nil, netip.Addr{}, false
+	}
+	asked, _ = netip.AddrFromSlice(address[start:end])
+	if !asked.Unmap().IsLoopback() {
+		return nil, netip.Addr{}, false
+	}
+	wide = bytes.Clone(address)
+	clear(wide[start:end])
+	return wide, asked, true
+}
+
+// limitProcesses refuses a new process or thread, as a cgroup would, while there are max. The cgroup around the sandbox
+// cannot do it: it counts the sentry's threads as well, and when those are refused the sentry dies.
+func (in *inside) limitProcesses(limit int) patch {
+	return func(original kernel.SyscallFn) kernel.SyscallFn {
+		return func(t *kernel.Task, sysno uintptr, args arch.SyscallArguments) (uintptr, *kernel.SyscallControl, error) {
+			in.kernel.Store(t.Kernel())
+			if t.Kernel().RootPIDNamespace().NumTasks() >= limit {
+				in.refused()
+				return 0, nil, linuxerr.EAGAIN
+			}
+			return original(t, sysno, args)
+		}
+	}
+}

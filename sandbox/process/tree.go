@@ -1,0 +1,95 @@
+package process
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// member is a living process of a sandbox.
+type member struct {
+	pid    int
+	group  int
+	memory int64         // resident bytes
+	cpu    time.Duration // of itself and of children that have ended
+}
+
+// members finds the processes that belong to the sandbox: those with its mark, and those in its session, in case one was
+// started before the mark was put.
+func members(leader int, m mark) []member {
+	var found []member
+	for _, pid := range allProcesses() {
+		if pid != leader && markOf(pid) != m {
+			if session, err := unix.Getsid(pid); err != nil || session != leader {
+				continue
+			}
+		}
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			continue // it has just ended
+		}
+		if process, err := parseStat(stat); err == nil && process.pid == pid {
+			found = append(found, process)
+		}
+	}
+	return found
+}
+
+var errDead = errors.New("process is dead")
+
+// tick is the unit of CPU time in /proc, which is fixed on Linux.
+const tick = time.Second / 100
+
+// parseStat reads the format of /proc/PID/stat, see proc_pid_stat(5). The name, in parentheses, may hold anything.
+func parseStat(stat []byte) (member, error) {
+	open, end := bytes.IndexByte(stat, '('), bytes.LastIndexByte(stat, ')')
+	if open < 0 || end < open {
+		return member{}, fmt.Errorf("%q is not in the format of stat", stat)
+	}
+	pid, err := strconv.Atoi(string(bytes.TrimSpace(stat[:open])))
+	if err != nil {
+		return member{}, fmt.Errorf("%q is not in the format of stat", stat)
+	}
+	words := bytes.Fields(stat[end+1:])
+	// Positions as in the manual, less the two words before.
+	const state, group, firstTime, lastTime, resident = 3 - 3, 5 - 3, 14 - 3, 17 - 3, 24 - 3
+	if len(words) <= resident {
+		return member{}, fmt.Errorf("%q is not in the format of stat", stat)
+	}
+	if slices.Contains([]string{"Z", "X", "x"}, string(words[state])) {
+		return member{}, errDead
+	}
+	number := func(position int) int64 {
+		value, parseErr := strconv.ParseInt(string(words[position]), 10, 64)
+		err = errors.Join(err, parseErr)
+		return value
+	}
+	process := member{pid: pid, group: int(number(group)), memory: number(resident) * int64(os.Getpagesize())}
+	for position := firstTime; position <= lastTime; position++ { // user and system, own and of ended children
+		process.cpu += time.Duration(number(position)) * tick
+	}
+	return process, err
+}
+
+// allProcesses lists the processes of this machine.
+func allProcesses() []int {
+	dir, err := os.Open("/proc")
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = dir.Close() }()
+	names, _ := dir.Readdirnames(-1)
+	var pids []int
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}

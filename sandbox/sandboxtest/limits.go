@@ -1,0 +1,135 @@
+package sandboxtest
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lull-dev/lull"
+	"github.com/lull-dev/lull/sandbox"
+)
+
+// beside runs harm while another sandbox is asked again and again whether it still answers.
+func (s *suite) beside(t *testing.T, harm func()) {
+	t.Helper()
+	b := s.serve(t)
+	line := b.dial(b.port)
+	done := make(chan struct{})
+	go func() { // ends with harm; the loop below waits for it
+		defer close(done)
+		harm()
+	}()
+	again := time.NewTicker(100 * time.Millisecond)
+	defer again.Stop()
+	for {
+		asked := time.Now()
+		if got := line.ask("echo", "alive").text(t); got != "alive" {
+			t.Errorf("the neighbour answers %q", got)
+		}
+		if took := time.Since(asked); took > 3*time.Second {
+			t.Errorf("the neighbour took %v to answer", took)
+		}
+		select {
+		case <-done:
+			return
+		case <-again.C:
+		}
+	}
+}
+
+func (s *suite) memoryHog(t *testing.T) {
+	b := s.serve(t, func(spec *sandbox.Spec) { spec.Limits.Memory = 128 * lull.MB })
+	line := b.dial(b.port)
+	s.beside(t, func() {
+		line.send("hog")
+		select {
+		case <-b.Done():
+		case <-time.After(patience):
+		}
+	})
+	exit := b.ended()
+	if exit.Limit != sandbox.LimitMemory {
+		t.Errorf("exit is %+v, want the memory limit as its reason", exit)
+	}
+	if text := exit.Describe(lull.Resources{Memory: 128 * lull.MB}); !strings.Contains(text, "128MB") {
+		t.Errorf("described as %q", text)
+	}
+}
+
+func (s *suite) forkBomb(t *testing.T) {
+	b := s.serve(t, func(spec *sandbox.Spec) { spec.Limits.Processes = 64 })
+	line := b.dial(b.port)
+	s.beside(t, func() {
+		line.send("bomb")
+		select {
+		case <-b.Done(): // allowed, if it says why
+			if exit := b.Exit(); exit.Limit == "" {
+				t.Errorf("exit is %+v, want a limit as its reason", exit)
+			}
+		case <-time.After(3 * time.Second):
+		}
+		b.close()
+	})
+	b.ended()
+}
+
+func (s *suite) processLimit(t *testing.T) {
+	b := s.serve(t, func(spec *sandbox.Spec) { spec.Limits.Processes = 32 })
+	var got struct {
+		Started int
+		Error   string
+	}
+	b.ask("fork", "100").into(t, &got)
+	if got.Started < 16 || got.Started > 32 || got.Error != "EAGAIN" {
+		t.Errorf("of 100 processes it got %+v, want about 30 and EAGAIN", got)
+	}
+	b.dial(b.port).send("exit", "1")
+	if exit := b.ended(); exit.Limit != sandbox.LimitProcesses {
+		t.Errorf("exit is %+v, want the limit of processes as its reason", exit)
+	}
+}
+
+func (s *suite) diskFiller(t *testing.T) {
+	layered := t.TempDir()
+	b := s.serve(t, func(spec *sandbox.Spec) {
+		spec.Limits.Disk, spec.Limits.Memory = 96*lull.MB, 64*lull.MB
+		spec.Mounts = []sandbox.Mount{{Source: layered, Target: "/app", Mode: sandbox.Layered}}
+	})
+	var total lull.Size
+	for _, path := range []string{"/app/file", "/tmp/file"} {
+		var got struct {
+			Written lull.Size
+			Error   string
+		}
+		b.ask("fill", path, fmt.Sprint(int64(lull.GB))).into(t, &got)
+		total += got.Written
+		if got.Error != "ENOSPC" {
+			t.Errorf("filling %s got %+v, want ENOSPC", path, got)
+		}
+	}
+	if total < 64*lull.MB || total > 100*lull.MB {
+		t.Errorf("wrote %s in all, want nearly 96MB", total)
+	}
+	if got := b.ask("echo", "alive").text(t); got != "alive" {
+		t.Errorf("with a full disk it answers %q", got)
+	}
+}
+
+func (s *suite) cpuHog(t *testing.T) {
+	b := s.serve(t, func(spec *sandbox.Spec) { spec.Limits.CPU = 0.5 })
+	b.ask("spin", "4")
+	s.beside(t, func() {
+		before, began := b.mustUsage().CPU, time.Now()
+		select {
+		case <-b.Done():
+			t.Errorf("ended: %+v", b.Exit())
+			return
+		case <-time.After(2 * time.Second):
+		}
+		share := float64(b.mustUsage().CPU-before) / float64(time.Since(began))
+		if share < 0.2 || share > 0.7 {
+			t.Errorf("used %.2f processors, want about half of one", share)
+		}
+	})
+}
