@@ -1,0 +1,109 @@
+package gateway
+
+import (
+	"errors"
+	"io"
+	"os"
+
+	"github.com/lull-dev/lull/gateway/http1"
+)
+
+var errBodyLate = &http1.Error{Status: 408, Reason: "the body has stopped coming"}
+
+// sendBody starts the goroutine that sends the request's body after what l.out holds already. It ends when the body does,
+// when the client or the app is gone, or when leave interrupts it; leave waits for it.
+func (x *exchange) sendBody(l *link) {
+	x.from.handOver()
+	x.sending = make(chan struct{})
+	go func() {
+		defer close(x.sending)
+		if x.copyBody(l) {
+			x.awaitAnswer(l)
+			x.from.watchHere()
+		}
+	}()
+}
+
+// copyBody reports whether the app got the whole body.
+func (x *exchange) copyBody(l *link) bool {
+	n, err := x.source.ReadBuffered(&l.out)
+	for {
+		l.out.Commit(n)
+		x.g.metrics.bytesIn.Add(float64(n))
+		if err == io.EOF {
+			l.out.End(x.source.Trailer())
+			x.sent.Store(true)
+		}
+		if x.sendErr = x.toApp(l); x.sendErr != nil {
+			return false // its answer may be on the way all the same
+		}
+		switch {
+		case err == io.EOF:
+			return true
+		case err != nil:
+			x.bodyFailed(err)
+			return false
+		}
+		n, err = x.moreBody(l)
+	}
+}
+
+// moreBody waits for more from the client: for BodyTimeout at most, but for ever once the answer has begun, since the two
+// may be in conversation.
+func (x *exchange) moreBody(l *link) (int, error) {
+	x.mu.Lock()
+	if x.answered {
+		x.from.readWithin(0)
+	} else {
+		x.from.readWithin(x.g.BodyTimeout)
+	}
+	x.mu.Unlock()
+	return x.source.ReadTo(&l.out)
+}
+
+// toApp writes what there is, in an environment that runs.
+func (x *exchange) toApp(l *link) error {
+	x.mu.Lock()
+	stream := x.stream
+	x.mu.Unlock()
+	if stream == nil {
+		return l.out.Flush()
+	}
+	release, err := stream.Hold(x.ctx, "request body")
+	if err != nil {
+		return err
+	}
+	defer release()
+	return l.out.Flush()
+}
+
+func (x *exchange) bodyFailed(err error) {
+	var malformed *http1.Error
+	switch {
+	case errors.As(err, &malformed):
+		x.giveUp(malformed)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		x.giveUp(errBodyLate)
+	default:
+		x.giveUp(errClientGone)
+	}
+}
+
+// awaitAnswer begins the app's time to answer, which counts from the last byte of the request.
+func (x *exchange) awaitAnswer(l *link) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.answered {
+		l.conn.ReadWithin(x.settings.RequestTimeout)
+	}
+}
+
+// isAnswered notes that the answer has begun: from here on the link's deadline belongs to the answer's body.
+func (x *exchange) isAnswered() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.answered = true
+	if x.sending != nil && !x.sent.Load() {
+		x.from.readWithin(0)
+	}
+}
