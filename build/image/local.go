@@ -1,0 +1,175 @@
+package image
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"github.com/lull-dev/lull"
+	"github.com/lull-dev/lull/build/archive"
+)
+
+// maxDocument bounds the JSON documents of an image, which are read into memory. Registries refuse more than 4 MB.
+const maxDocument = 4 << 20
+
+const hintSave = "make an image file with: docker save -o image.tar NAME"
+
+// fromFile reads a tar file: the output of "docker save", or an OCI layout. Both may be compressed as a whole.
+func (i *Image) fromFile() error {
+	if err := i.decompress(); err != nil {
+		return err
+	}
+	sizes, err := i.entries()
+	if err != nil {
+		return err
+	}
+	switch {
+	case sizes["manifest.json"] > 0:
+		i.image, err = fromDocker(i.open, sizes, i.source)
+	case sizes["index.json"] > 0:
+		i.image, err = fromLayoutFile(i.open, i.source)
+	default:
+		err = invalid(hintSave, "%s is a tar file, but not of an image: it holds neither manifest.json nor index.json", i.source.Name)
+	}
+	return err
+}
+
+// open returns a reader of the image's file from its start. Any number may be open at once.
+func (i *Image) open() (io.ReadCloser, error) {
+	info, err := i.file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	return io.NopCloser(io.NewSectionReader(i.file, 0, info.Size())), nil
+}
+
+// decompress replaces a compressed file by its plain form: it is read many times, out of order.
+func (i *Image) decompress() error {
+	start := make([]byte, 4)
+	if _, err := i.file.ReadAt(start, 0); err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("open image: %w", err)
+	}
+	if string(start[:2]) != "\x1f\x8b" && string(start) != "\x28\xb5\x2f\xfd" {
+		return nil
+	}
+	plain, done, err := archive.Decompress(i.file)
+	if err != nil {
+		return err
+	}
+	defer done()
+	out, err := os.OpenFile(filepath.Join(i.source.Scratch, "image.tar"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return fmt.Errorf("decompress image: %w", err)
+	}
+	packed := i.file
+	i.file = out
+	defer packed.Close()
+	limit := int64(i.source.Limits.Bytes)
+	if n, err := io.Copy(out, io.LimitReader(plain, limit+1)); err != nil {
+		return invalid(hintSave, "%s is damaged: %s", i.source.Name, err)
+	} else if n > limit {
+		return tooLarge(i.source.Limits)
+	}
+	return nil
+}
+
+// entries returns the sizes of the regular files in the tar file, by clean name.
+func (i *Image) entries() (map[string]int64, error) {
+	in, err := i.open()
+	if err != nil {
+		return nil, err
+	}
+	sizes := map[string]int64{}
+	for files := tar.NewReader(in); ; {
+		header, err := files.Next()
+		if errors.Is(err, io.EOF) {
+			return sizes, nil
+		}
+		if err != nil {
+			return nil, invalid(hintSave, "%s is not a tar file, or damaged: %s", i.source.Name, err)
+		}
+		if header.Typeflag == tar.TypeReg {
+			sizes[path.Clean(header.Name)] = header.Size
+		}
+		if len(sizes) > 100_000 {
+			return nil, invalid(hintSave, "%s holds too many files for an image", i.source.Name)
+		}
+	}
+}
+
+func fromDocker(open tarball.Opener, sizes map[string]int64, source Source) (v1.Image, error) {
+	if sizes["manifest.json"] > maxDocument {
+		return nil, invalid("", "manifest.json in %s is larger than %s", source.Name, lull.Size(maxDocument))
+	}
+	images, err := tarball.LoadManifest(open)
+	if err != nil {
+		return nil, invalid(hintSave, "manifest.json in %s cannot be read: %s", source.Name, err)
+	}
+	if len(images) != 1 {
+		var tags []string
+		for _, each := range images {
+			tags = append(tags, each.RepoTags...)
+		}
+		return nil, invalid("save one alone: docker save -o image.tar NAME", "%s holds %d images (%s), not one",
+			source.Name, len(images), strings.Join(tags, ", "))
+	}
+	size, found := sizes[path.Clean(images[0].Config)]
+	if !found || size > maxDocument {
+		return nil, invalid(hintSave, "%s has no configuration of at most %s", source.Name, lull.Size(maxDocument))
+	}
+	image, err := tarball.Image(open, nil)
+	if err != nil {
+		return nil, invalid(hintSave, "%s cannot be read: %s", source.Name, err)
+	}
+	return image, nil
+}
+
+func fromLayoutFile(open tarball.Opener, source Source) (v1.Image, error) {
+	in, err := open()
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(source.Scratch, "layout")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("unpack image: %w", err)
+	}
+	if err := archive.Unpack(in, dir, archive.Options{Limits: source.Limits}); err != nil {
+		return nil, err
+	}
+	return fromLayout(dir, source)
+}
+
+// fromLayout reads an OCI layout in a directory.
+func fromLayout(dir string, source Source) (v1.Image, error) {
+	for _, name := range []string{"oci-layout", "index.json"} {
+		if err := small(filepath.Join(dir, name)); err != nil {
+			return nil, invalid("an OCI layout is a directory with oci-layout, index.json and blobs", "%s is not an OCI layout: %s", source.Name, err)
+		}
+	}
+	index, err := layout.ImageIndexFromPath(dir)
+	if err != nil {
+		return nil, invalid("", "%s is not an OCI layout: %s", source.Name, err)
+	}
+	return choose(index, source, func(h v1.Hash) error { return small(filepath.Join(dir, "blobs", h.Algorithm, h.Hex)) })
+}
+
+// small reports what keeps a file from being read into memory.
+func small(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s is missing", filepath.Base(path))
+	case !info.Mode().IsRegular() || info.Size() > maxDocument:
+		return fmt.Errorf("%s is not a file of at most %s", filepath.Base(path), lull.Size(maxDocument))
+	}
+	return nil
+}
