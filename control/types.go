@@ -1,0 +1,65 @@
+package control
+
+import (
+	"time"
+
+	"github.com/lull-dev/lull"
+)
+
+// Deployed is the outcome of a deploy or rollback.
+type Deployed struct {
+	App     string `json:"app"`
+	Release int    `json:"release"`
+	URL     string `json:"url"`
+}
+
+// AppInfo is a row of "lull apps".
+type AppInfo struct {
+	Name         string    `json:"name"`
+	Release      int       `json:"release"`
+	URL          string    `json:"url"`
+	Environments int       `json:"environments"` // that are not stopped
+	Created      time.Time `json:"created"`
+	Deployed     time.Time `json:"deployed"` // when the current release was made
+}
+
+// ReleaseInfo is a row of "lull releases".
+type ReleaseInfo struct {
+	Release int       `json:"release"`
+	Current bool      `json:"current"`
+	Created time.Time `json:"created"`
+	Run     string    `json:"run"`
+	Size    lull.Size `json:"sizeBytes"`
+}
+
+// Environment is a row of "lull ps". Fields are only ever added.
+type Environment struct {
+	ID          string       `json:"id"`
+	App         string       `json:"app"`
+	Release     int          `json:"release"`
+	State       lull.State   `json:"state"`
+	Exchanges   int          `json:"exchanges"` // in flight
+	Streams     int          `json:"streams"`   // open
+	Held        int          `json:"held"`      // open while the environment is asleep
+	MemoryBytes lull.Size    `json:"memoryBytes"`
+	CPUSeconds  float64      `json:"cpuSeconds"` // used since it started
+	Since       time.Time    `json:"since"`      // when it came into this state
+	Reason      string       `json:"reason"`     // why
+	Moves       []Transition `json:"moves,omitempty"`
+}
+
+// Transition is one step of an environment on the ladder.
+type Transition struct {
+	At    time.Time  `json:"at"`
+	State lull.State `json:"state"`
+	Why   string     `json:"why"`
+}
+
+// NodeInfo describes a node.
+type NodeInfo struct {
+	Version  string   `json:"version"`
+	Domain   string   `json:"domain"`
+	HTTP     string   `json:"http"` // address of the front door
+	Sandbox  string   `json:"sandbox"`
+	Warnings []string `json:"warnings,omitempty"`
+}
