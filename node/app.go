@@ -1,0 +1,191 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/lull-dev/lull"
+	"github.com/lull-dev/lull/fleet"
+	"github.com/lull-dev/lull/gateway"
+	"github.com/lull-dev/lull/sandbox"
+)
+
+// app is an app on this node: its fleet, and the lock that lets one deploy, rollback or removal happen at a time.
+type app struct {
+	name   string
+	fleet  *fleet.Fleet
+	deploy sync.Mutex
+
+	mu       sync.RWMutex
+	settings gateway.Settings
+	domains  []string
+}
+
+// loadApps makes a fleet for every app in the store, and finishes what a killed node left half-done: a release above
+// App.Latest was stored but never became ready.
+func (n *Node) loadApps(ctx context.Context) error {
+	apps, err := n.store.Apps(ctx)
+	if err != nil {
+		return fmt.Errorf("read the apps: %w", err)
+	}
+	keep := map[string][]int{}
+	for _, record := range apps {
+		releases, err := n.store.Releases(ctx, record.Name)
+		if err != nil {
+			return fmt.Errorf("read the releases of %s: %w", record.Name, err)
+		}
+		for _, rel := range releases {
+			if rel.Number > record.Latest {
+				n.cfg.Log.Info("unfinished deploy removed", "release", rel)
+				if err := n.store.RemoveRelease(ctx, rel.App, rel.Number); err != nil {
+					return err
+				}
+				continue
+			}
+			keep[rel.App] = append(keep[rel.App], rel.Number)
+			if rel.Number == record.Current {
+				n.use(rel)
+			}
+		}
+		if record.Current == 0 {
+			if err := n.store.RemoveApp(ctx, record.Name); err != nil {
+				return err
+			}
+		}
+	}
+	return n.files.sweep(keep)
+}
+
+// use makes rel the current release of its app without starting anything.
+func (n *Node) use(rel lull.Release) {
+	a := n.app(rel.App)
+	a.fleet.Use(rel)
+	n.route(a, rel.Manifest)
+}
+
+// app returns the named app on this node; it is made at its first use.
+func (n *Node) app(name string) *app {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if a, ok := n.apps[name]; ok {
+		return a
+	}
+	a := &app{name: name}
+	a.fleet = fleet.New(fleet.Config{
+		App: name, Driver: n.iso.driver, Prepare: n.prepare, Journal: fleetJournal{n.journal},
+		Log: n.cfg.Log.With("app", name), Metrics: n.metrics, Drain: n.cfg.Drain,
+	})
+	n.apps[name] = a
+	return a
+}
+
+// route publishes what the gateway must know of a release that gets new connections.
+func (n *Node) route(a *app, m lull.Manifest) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, domain := range a.domains {
+		delete(n.routes, domain)
+	}
+	a.domains = slices.Clone(m.Domains)
+	a.settings = gateway.Settings{RequestTimeout: m.Timeout.Request.Std()}
+	for _, domain := range a.domains {
+		n.routes[domain] = a.name
+	}
+}
+
+// claimDomains reports an error if one of the domains is another app's.
+func (n *Node) claimDomains(name string, domains []string) error {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	for _, domain := range domains {
+		if owner, ok := n.routes[domain]; ok && owner != name {
+			return &lull.Error{Kind: lull.KindConflict, Message: fmt.Sprintf("the domain %s belongs to the app %s", domain, owner),
+				Hint: "take it out of the domains of one of the two"}
+		}
+	}
+	return nil
+}
+
+// Fleet finds the app that a host name belongs to, for the gateway.
+func (n *Node) Fleet(host string) (gateway.Fleet, gateway.Settings, error) {
+	n.mu.RLock()
+	name, ok := n.routes[host]
+	if !ok {
+		name, ok = strings.CutSuffix(host, "."+n.cfg.Domain)
+	}
+	a := n.apps[name]
+	n.mu.RUnlock()
+	if !ok || a == nil {
+		return nil, gateway.Settings{}, noApp(host, n.cfg.Domain)
+	}
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	if a.settings == (gateway.Settings{}) { // its first deploy has not finished
+		return nil, gateway.Settings{}, noApp(host, n.cfg.Domain)
+	}
+	return a.fleet, a.settings, nil
+}
+
+func noApp(host, domain string) error {
+	return &lull.Error{Kind: lull.KindNoApp, Message: fmt.Sprintf("No app has the address %s.", host),
+		Hint: fmt.Sprintf("Deploy one with `lull deploy`; it is then reached at <name>.%s. `lull apps` lists those that are there.", domain)}
+}
+
+// prepare turns a release into what its sandboxes are started with; its files are put in place if they are not.
+func (n *Node) prepare(ctx context.Context, rel lull.Release) (sandbox.Spec, error) {
+	dir, err := n.files.ensure(ctx, rel)
+	if err != nil {
+		return sandbox.Spec{}, fmt.Errorf("put the files of %s in place: %w", rel, err)
+	}
+	spec := sandbox.Spec{
+		Args:   rel.Process.Args,
+		Env:    append(slices.Clone(rel.Process.Env), fmt.Sprintf("PORT=%d", rel.Process.Port)),
+		Dir:    rel.Process.Dir,
+		User:   rel.Process.User,
+		Limits: rel.Manifest.Resources,
+		Egress: rel.Manifest.Egress,
+	}
+	if rel.Process.Root == lull.RootImage {
+		spec.Root = dir
+	} else {
+		spec.Mounts = []sandbox.Mount{{Source: dir, Target: lull.AppDir, Mode: sandbox.Layered}}
+	}
+	return spec, nil
+}
+
+// forget takes an app off this node. Its fleet must have been closed.
+func (n *Node) forget(a *app) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.apps, a.name)
+	for _, domain := range a.domains {
+		delete(n.routes, domain)
+	}
+}
+
+// sortedApps returns the apps on this node, by name.
+func (n *Node) sortedApps() []*app {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	list := make([]*app, 0, len(n.apps))
+	for _, a := range n.apps {
+		list = append(list, a)
+	}
+	slices.SortFunc(list, func(a, b *app) int { return cmp.Compare(a.name, b.name) })
+	return list
+}
+
+// closeFleets stops all environments of all apps at once.
+func (n *Node) closeFleets() {
+	var wg sync.WaitGroup
+	for _, a := range n.sortedApps() {
+		wg.Go(func() { a.fleet.Close(stopGrace) })
+	}
+	wg.Wait()
+}
