@@ -1,0 +1,212 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lull-dev/lull"
+	"github.com/lull-dev/lull/build/archive"
+	"github.com/lull-dev/lull/control"
+	"github.com/lull-dev/lull/manifest"
+)
+
+func (a *app) deployCommand() *cobra.Command {
+	var name string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "deploy [DIR]",
+		Short:   "Build a directory, release it and print its URL",
+		GroupID: groupApps,
+		Long: `Send the files of DIR (default: here) to the node, build them there and give the new release the traffic as
+soon as it is ready. If anything fails, the release before it goes on as if nothing had happened.
+
+The app is named by --name, else by "name" in lull.yaml, else by the directory.
+Files that .lullignore (else .dockerignore) names stay at home, and .git.`,
+		Example: "  lull deploy\n  lull deploy ./shop --name shop-test",
+		Args:    between(0, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.deploy(cmd.Context(), append(args, ".")[0], name, asJSON)
+		},
+	}
+	cmd.Flags().StringVar(&name, "name", "", "name of the app")
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func (a *app) deploy(ctx context.Context, dir, name string, asJSON bool) error {
+	path, err := a.source(dir)
+	if err != nil {
+		return err
+	}
+	if name, err = appName(path, dir, name); err != nil {
+		return err
+	}
+	node, err := a.node()
+	if err != nil {
+		return err
+	}
+	done, err := a.upload(ctx, node, path, name)
+	if err != nil {
+		return err
+	}
+	return a.printDeployed(done, asJSON, "is at")
+}
+
+// source returns the absolute path of the directory to deploy, if there is something in it.
+func (a *app) source(dir string) (string, error) {
+	path := a.path(dir)
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", invalid("there is no directory "+dir, "name the directory of an app, or start one with: lull init "+dir)
+	case err != nil:
+		return "", fmt.Errorf("read %s: %w", dir, err)
+	case !info.IsDir():
+		return "", invalid(dir+" is a file, not a directory", "name the directory that holds the app: lull deploy"+argument(filepath.Dir(dir)))
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return "", fmt.Errorf("read %s: %w", dir, err)
+	}
+	if !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return !slices.Contains(notAnApp, e.Name()) }) {
+		return "", invalid(cmp.Or(path, dir)+" is empty: there is nothing to deploy", "write a server into it, or start from a template with: lull init"+argument(dir))
+	}
+	return path, nil
+}
+
+// notAnApp is what a directory may hold and still count as empty.
+var notAnApp = []string{".git", ".gitignore", ".lullignore", ".dockerignore"}
+
+func invalid(message, hint string) error {
+	return &lull.Error{Kind: lull.KindInvalid, Message: message, Hint: hint}
+}
+
+// appName checks the manifest, so that its mistakes cost no upload, and finds out what the app is called.
+func appName(path, dir, given string) (string, error) {
+	m, _, err := manifest.Load(path)
+	var broken *manifest.Error
+	if errors.As(err, &broken) {
+		return "", &manifest.Error{File: filepath.Join(dir, broken.File), Problems: broken.Problems}
+	}
+	if err != nil {
+		return "", err
+	}
+	name := cmp.Or(given, m.Name, manifest.NameFor(path))
+	if !lull.ValidName(name) {
+		return "", invalid(fmt.Sprintf("%q is not a name for an app", name),
+			"use up to 40 lower-case letters, digits and single hyphens, such as "+manifest.NameFor(name))
+	}
+	return name, nil
+}
+
+// upload streams the directory to the node while it is being packed, and shows what the node has to say.
+func (a *app) upload(ctx context.Context, node control.Node, path, name string) (control.Deployed, error) {
+	p := startProgress(a.env.Stderr, a.env.StderrTerminal, a.env.Now)
+	defer p.Close()
+	p.Begin(fmt.Sprintf("uploading %s as %s", path, name))
+	packed := startPacking(path)
+	show := newEventLines(p)
+	done, err := node.Deploy(ctx, control.DeployRequest{App: name, Archive: p.Count(packed)}, show.take)
+	show.flush()
+	// An error in packing reaches the node as a broken upload: it is the cause, what the node says of it is not.
+	if packErr := packed.Close(); packErr != nil {
+		return done, packErr
+	}
+	if err != nil && ctx.Err() != nil {
+		return done, context.Cause(ctx)
+	}
+	return done, err
+}
+
+// packing is an archive that is made while it is read.
+type packing struct {
+	*io.PipeReader
+	ended chan error // one value: what Pack returned
+}
+
+// startPacking begins to pack dir; Close ends it and waits.
+func startPacking(dir string) *packing {
+	r, w := io.Pipe()
+	p := &packing{PipeReader: r, ended: make(chan error, 1)}
+	go func() {
+		err := archive.Pack(w, dir, archive.Upload())
+		w.CloseWithError(err)
+		p.ended <- err
+	}()
+	return p
+}
+
+// Close stops packing, if it is not done, and returns what went wrong in it.
+func (p *packing) Close() error {
+	p.PipeReader.CloseWithError(errNotWanted)
+	if err := <-p.ended; !errors.Is(err, errNotWanted) {
+		return err
+	}
+	return nil
+}
+
+var errNotWanted = errors.New("the rest is not wanted")
+
+// eventLines turns what a node reports during a deploy into phases and whole lines.
+type eventLines struct {
+	progress *progress
+	phase    string
+	rest     string // the beginning of a line of output
+}
+
+func newEventLines(p *progress) *eventLines { return &eventLines{progress: p} }
+
+// titles say what goes on in a phase. The upload has none: this side began it.
+var titles = map[string]string{
+	control.PhaseBuild:  "building",
+	control.PhaseStore:  "storing the release",
+	control.PhaseStart:  "starting it",
+	control.PhaseSwitch: "giving it the traffic",
+}
+
+func (l *eventLines) take(e control.Event) {
+	if e.Phase != l.phase {
+		l.flush()
+		l.phase = e.Phase
+		if title := titles[e.Phase]; title != "" {
+			l.progress.Begin(title)
+		}
+	}
+	if e.Phase != control.PhaseBuild {
+		return
+	}
+	l.rest += e.Text
+	for {
+		line, rest, whole := strings.Cut(l.rest, "\n")
+		if !whole {
+			return
+		}
+		l.print(line)
+		l.rest = rest
+	}
+}
+
+// flush prints a last line that has no end.
+func (l *eventLines) flush() {
+	if l.rest != "" {
+		l.print(l.rest)
+		l.rest = ""
+	}
+}
+
+// print indents a line of a build's output. Of a line that was written over with carriage returns the last state counts.
+func (l *eventLines) print(line string) {
+	line = strings.TrimRight(line, "\r")
+	line = line[strings.LastIndexByte(line, '\r')+1:]
+	l.progress.Line("  " + line)
+}

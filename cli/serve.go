@@ -1,0 +1,114 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// ServeFunc runs a node until ctx ends, and calls ready once it serves. When ctx has ended it lets exchanges finish; when
+// force closes it ends at once. The main package makes it from node.Run: this package knows of the node only what is
+// written here, so that commands build and test without the sandbox.
+type ServeFunc func(ctx context.Context, opts ServeOptions, ready func(Serving), force <-chan struct{}) error
+
+// ServeOptions is what "lull serve" was told.
+type ServeOptions struct {
+	Data         string
+	HTTP         string
+	API          string
+	Domain       string
+	Sandbox      string // gvisor, process, or "" for what this host can do
+	QuietHeaders bool
+	ConfigDir    string // where other commands of this user look for the node
+	Version      string
+	Log          *slog.Logger
+}
+
+// Serving says where a node that is up can be reached.
+type Serving struct {
+	HTTP     string // address of the front door
+	API      string // URL of the API
+	URL      string // of an app, with <app> in place of its name
+	Data     string
+	Sandbox  string
+	Warnings []string
+}
+
+const serveHelp = `Run a node: a front door for apps, an API for "lull deploy", and the sandboxes between them.
+
+On one machine no set-up is needed: the node makes a token, keeps it in DATA/token, and tells the other commands
+of this user where it is. From another machine set LULL_API and LULL_TOKEN.
+
+SIGTERM or Ctrl-C lets running exchanges finish, then ends; a second one ends at once.`
+
+func (a *app) serveCommand() *cobra.Command {
+	var opts ServeOptions
+	var level, format string
+	cmd := &cobra.Command{
+		Use:     "serve",
+		Short:   "Run a node",
+		GroupID: groupNode,
+		Long:    serveHelp,
+		Args:    exactly(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := a.logger(level, format)
+			if err != nil {
+				return err
+			}
+			if opts.Sandbox != "" && opts.Sandbox != "gvisor" && opts.Sandbox != "process" {
+				return &usageError{command: "lull serve", message: fmt.Sprintf("there is no sandbox %q: choose gvisor or process", opts.Sandbox)}
+			}
+			opts.Log, opts.ConfigDir, opts.Version = log, a.env.UserConfigDir, a.env.Version
+			opts.Data = a.path(opts.Data)
+			return a.env.Serve(cmd.Context(), opts, a.sayServing, a.force)
+		},
+	}
+	data := "lull-data"
+	if a.env.Root {
+		data = "/var/lib/lull"
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&opts.Data, "data", data, "`DIR`ectory of everything that is kept")
+	flags.StringVar(&opts.HTTP, "http", ":8080", "`ADDR`ess of the front door")
+	flags.StringVar(&opts.API, "api", "127.0.0.1:7777", "`ADDR`ess of the API and of /metrics")
+	flags.StringVar(&opts.Domain, "domain", "localhost", "apps are reached at <app>.`NAME`")
+	flags.StringVar(&opts.Sandbox, "sandbox", "", "gvisor or process; default: gvisor where it can run, which is Linux as root")
+	flags.BoolVar(&opts.QuietHeaders, "quiet-headers", false, "leave Lull-Environment and Server-Timing out of answers")
+	flags.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	flags.StringVar(&format, "log-format", "text", "text or json")
+	complete(cmd, "sandbox", []string{"gvisor", "process"})
+	complete(cmd, "log-level", []string{"debug", "info", "warn", "error"})
+	complete(cmd, "log-format", []string{"text", "json"})
+	return cmd
+}
+
+// sayServing prints where the node can be reached and what to do next.
+func (a *app) sayServing(s Serving) {
+	a.say("lull %s is up", a.env.Version)
+	a.say("  apps     %s  (listening on %s)", s.URL, s.HTTP)
+	a.say("  API      %s", s.API)
+	a.say("  data     %s", s.Data)
+	a.say("  sandbox  %s", s.Sandbox)
+	for _, warning := range s.Warnings {
+		a.say("warning: %s", warning)
+	}
+	a.say("deploy a directory with: lull deploy DIR")
+}
+
+func (a *app) logger(level, format string) (*slog.Logger, error) {
+	var threshold slog.Level
+	if err := threshold.UnmarshalText([]byte(level)); err != nil || strings.ContainsAny(level, "+-") {
+		return nil, &usageError{command: "lull serve", message: fmt.Sprintf("there is no log level %q: choose debug, info, warn or error", level)}
+	}
+	opts := &slog.HandlerOptions{Level: threshold}
+	switch format {
+	case "text":
+		return slog.New(slog.NewTextHandler(a.env.Stderr, opts)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(a.env.Stderr, opts)), nil
+	}
+	return nil, &usageError{command: "lull serve", message: fmt.Sprintf("there is no log format %q: choose text or json", format)}
+}
