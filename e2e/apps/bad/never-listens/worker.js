@@ -1,0 +1,2 @@
+console.log('worker: waiting for jobs');
+setInterval(() => {}, 1000);

@@ -1,0 +1,201 @@
+package rig
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// Options say how a node is started.
+type Options struct {
+	Binary  string // from Build
+	Dir     string // of everything the node keeps, and where commands find it; may be one a node has used before
+	Sandbox string // gvisor or process
+	Args    []string
+}
+
+// Node is a running "lull serve". The caller ends it with Stop or Kill.
+type Node struct {
+	HTTP string // address of the front door, host:port
+	API  string // URL of the API
+	Data string
+	Slot string // lull<N>: what the names of everything it makes on this machine begin with; "" if it holds none
+
+	binary string
+	env    []string
+	cmd    *exec.Cmd
+	log    *log
+	ended  chan struct{} // closed when the process has ended
+	err    error         // how; valid once ended is closed
+}
+
+// Start starts a node and waits until it says where it can be reached, or ctx ends.
+func Start(ctx context.Context, opts Options) (*Node, error) {
+	n := &Node{
+		Data: filepath.Join(opts.Dir, "data"), binary: opts.Binary, log: &log{}, ended: make(chan struct{}),
+		env: append(os.Environ(), "XDG_CONFIG_HOME="+filepath.Join(opts.Dir, "config"), "LULL_API=", "LULL_TOKEN="),
+	}
+	args := append([]string{"serve", "--data", n.Data, "--http", "127.0.0.1:0", "--api", "127.0.0.1:0",
+		"--domain", "localhost", "--sandbox", opts.Sandbox}, opts.Args...)
+	n.cmd = exec.Command(opts.Binary, args...)
+	n.cmd.Env = n.env
+	// A group of its own: a Ctrl-C for the tests is not one for the node.
+	n.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// A file, not a buffer: with a buffer Wait would wait for every sandbox that inherited the descriptor.
+	output, err := os.Create(filepath.Join(opts.Dir, "serve.log"))
+	if err != nil {
+		return nil, err
+	}
+	defer output.Close()
+	read, write, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	n.cmd.Stdout, n.cmd.Stderr = output, write
+	err = n.cmd.Start()
+	write.Close()
+	if err != nil {
+		read.Close()
+		return nil, fmt.Errorf("start the node: %w", err)
+	}
+	up := make(chan struct{})
+	go n.read(read, up)
+	go n.wait()
+	return n, n.await(ctx, up)
+}
+
+var (
+	frontLine = regexp.MustCompile(`^ +apps +\S+ +\(listening on (\S+)\)`)
+	apiLine   = regexp.MustCompile(`^ +API +(\S+)`)
+)
+
+// read takes the node's talk to the log until the last process that holds the pipe has ended, and closes up once both
+// addresses have been seen.
+func (n *Node) read(from io.ReadCloser, up chan<- struct{}) {
+	defer from.Close()
+	lines := bufio.NewReader(from)
+	for {
+		line, err := lines.ReadString('\n')
+		n.log.add(line)
+		if up != nil {
+			if match := frontLine.FindStringSubmatch(line); match != nil {
+				n.HTTP = match[1]
+			}
+			if match := apiLine.FindStringSubmatch(line); match != nil {
+				n.API = match[1]
+			}
+			if n.HTTP != "" && n.API != "" {
+				close(up)
+				up = nil
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (n *Node) wait() {
+	n.err = n.cmd.Wait()
+	close(n.ended)
+}
+
+func (n *Node) await(ctx context.Context, up <-chan struct{}) error {
+	select {
+	case <-up:
+		n.Slot = slotOf(n.PID())
+		return nil
+	case <-n.ended:
+		return fmt.Errorf("the node ended at its start: %v\n%s", n.err, n.Log())
+	case <-ctx.Done():
+		n.Kill()
+		return fmt.Errorf("the node did not say where it is: %w\n%s", ctx.Err(), n.Log())
+	}
+}
+
+// PID returns the process id of the node.
+func (n *Node) PID() int { return n.cmd.Process.Pid }
+
+// Log returns what the node has said so far.
+func (n *Node) Log() string { return n.log.String() }
+
+// Stop asks the node to end (SIGTERM) and waits until it has, or ctx ends.
+func (n *Node) Stop(ctx context.Context) error {
+	if err := n.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("stop the node: %w", err)
+	}
+	select {
+	case <-n.ended:
+	case <-ctx.Done():
+		n.Kill()
+		return fmt.Errorf("the node did not end: %w\n%s", ctx.Err(), n.Log())
+	}
+	if n.err != nil {
+		return fmt.Errorf("the node ended with %w\n%s", n.err, n.Log())
+	}
+	return nil
+}
+
+// Kill ends the node as a crash would (SIGKILL) and waits for its process; what it had started is left alone.
+func (n *Node) Kill() {
+	_ = n.cmd.Process.Kill()
+	<-n.ended
+}
+
+// Command prepares a command, which finds the node by itself, as a user's would on the same machine.
+func (n *Node) Command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, n.binary, args...)
+	cmd.Env = slices.Clone(n.env)
+	return cmd
+}
+
+// Run runs a command to its end. The error is about running it; that the command failed is in the Result.
+func (n *Node) Run(ctx context.Context, args ...string) (Result, error) {
+	return run(ctx, n.Command(ctx, args...))
+}
+
+// RunWith is Run with more environment variables.
+func (n *Node) RunWith(ctx context.Context, env []string, args ...string) (Result, error) {
+	cmd := n.Command(ctx, args...)
+	cmd.Env = append(cmd.Env, env...)
+	return run(ctx, cmd)
+}
+
+// Token returns the node's own token, from where it keeps it.
+func (n *Node) Token() (string, error) {
+	token, err := os.ReadFile(filepath.Join(n.Data, "token"))
+	return strings.TrimSpace(string(token)), err
+}
+
+// log keeps what a process has said, up to a bound.
+type log struct {
+	mu   sync.Mutex
+	text bytes.Buffer // guarded by mu
+}
+
+const maxLog = 4 << 20
+
+func (l *log) add(line string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.text.Len() < maxLog {
+		l.text.WriteString(line)
+	}
+}
+
+func (l *log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
