@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -102,14 +103,22 @@ type Problem struct {
 	Message string
 }
 
+// Compiled at their first use: this package is in every sandbox, whose start they would slow down.
 var (
-	nameForm   = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$`)
-	envForm    = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	domainForm = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{1,63}$`)
+	nameForm   = form(`^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$`)
+	envForm    = form(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	domainForm = form(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{1,63}$`)
+	targetForm = form(`^[A-Za-z0-9._-]{1,253}:([0-9]{1,5})$`)
 )
 
+func form(expression string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
+}
+
 // ValidName reports whether name can be an app's name: a DNS label of at most 40 characters, in lower case.
-func ValidName(name string) bool { return nameForm.MatchString(name) && !strings.Contains(name, "--") }
+func ValidName(name string) bool {
+	return nameForm().MatchString(name) && !strings.Contains(name, "--")
+}
 
 // Validate returns everything that is wrong with the manifest, nil if nothing is.
 func (m Manifest) Validate() []Problem {
@@ -149,11 +158,11 @@ func (m Manifest) Validate() []Problem {
 	check(m.Ready == "" || strings.HasPrefix(m.Ready, "/") && !strings.ContainsAny(m.Ready, " \r\n"), "ready",
 		"is %q: it must be a path that begins with /", m.Ready)
 	for key, value := range m.Env {
-		check(envForm.MatchString(key), "env."+key, "is not a name for an environment variable")
+		check(envForm().MatchString(key), "env."+key, "is not a name for an environment variable")
 		check(!strings.ContainsRune(value, 0), "env."+key, "holds a NUL byte")
 	}
 	for i, domain := range m.Domains {
-		check(domainForm.MatchString(domain), fmt.Sprintf("domains[%d]", i), "%q is not a host name in lower case", domain)
+		check(domainForm().MatchString(domain), fmt.Sprintf("domains[%d]", i), "%q is not a host name in lower case", domain)
 	}
 	return append(problems, m.Egress.validate()...)
 }
@@ -173,12 +182,10 @@ func (e Egress) validate() []Problem {
 	return problems
 }
 
-var targetForm = regexp.MustCompile(`^[A-Za-z0-9._-]{1,253}:([0-9]{1,5})$`)
-
 func validTarget(target string) bool {
 	if _, err := netip.ParsePrefix(target); err == nil {
 		return true
 	}
-	match := targetForm.FindStringSubmatch(target)
+	match := targetForm().FindStringSubmatch(target)
 	return match != nil && len(match[1]) <= 5 && match[1] != "0"
 }

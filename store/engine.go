@@ -136,7 +136,7 @@ func (e *engine) damaged(what string, err error) error {
 	return &lull.Error{
 		Kind: lull.KindInternal, Err: err,
 		Message: fmt.Sprintf("the state in %s is damaged (%s): %v", e.dir, what, err),
-		Hint:    "nothing has been changed: put the directory back from a backup, or move it away to start empty",
+		Hint:    "keep a copy of it as it is; then put a backup in its place, or move it away to start empty",
 	}
 }
 

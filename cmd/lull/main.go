@@ -8,9 +8,11 @@ import (
 	"github.com/lull-dev/lull/cli"
 	"github.com/lull-dev/lull/node"
 	"github.com/lull-dev/lull/sandbox/gvisor"
+	"github.com/lull-dev/lull/store"
 )
 
 func main() {
+	store.StopSampling()
 	if gvisor.Main() { // this process is a sandbox
 		return
 	}
