@@ -6,6 +6,7 @@ import (
 	"go/token"
 	"io/fs"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -35,8 +36,15 @@ func (g *goApp) build(ctx context.Context, j *job) error {
 	})
 }
 
-// binary is where the compiled program lies, from the top of the app.
-func (*goApp) binary(j *job) string { return "./" + path.Join(ownDir, "bin", j.app) }
+// binary is where the compiled program lies, from the top of the app: where the manifest's run: ./server looks for it, or
+// out of the way.
+func (*goApp) binary(j *job) string {
+	named := firstWord(j.manifest.Run)
+	if strings.HasPrefix(named, "./") && filepath.IsLocal(named) && !j.has(named) {
+		return named
+	}
+	return "./" + path.Join(ownDir, "bin", j.app)
+}
 
 func (g *goApp) command(j *job) (string, error) {
 	if j.manifest.Build != "" {

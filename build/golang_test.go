@@ -17,11 +17,12 @@ func newGoBench(t *testing.T) *bench {
 	b := newBench(t)
 	cache, err := exec.Command("go", "env", "GOCACHE").Output()
 	check(t, err)
-	b.config.Env = []string{"GOCACHE=" + strings.TrimSpace(string(cache)), "GOPROXY=off"}
+	b.config.Env = append(b.config.Env, "GOCACHE="+strings.TrimSpace(string(cache)), "GOPROXY=off")
 	return b
 }
 
 func TestGo(t *testing.T) {
+	t.Parallel()
 	code := `package main
 import ("os"; "example.com/app/word")
 func main() { text, _ := os.ReadFile("static/index.html"); os.Stdout.WriteString(word.Hello + " " + string(text)) }`
@@ -46,7 +47,18 @@ func main() { text, _ := os.ReadFile("static/index.html"); os.Stdout.WriteString
 	}
 }
 
+func TestGoBuildsWhatRunNames(t *testing.T) {
+	t.Parallel()
+	src := app(t, map[string]string{"go.mod": "module example.com/app\n\ngo 1.21\n", "main.go": "package main\n\nfunc main() { print() }\n"})
+	src.Manifest.Run = "./server -x"
+	result, _ := build(t, newGoBench(t), src)
+	if got := start(t, result); got != "" {
+		t.Errorf("printed %q", got)
+	}
+}
+
 func TestGoFails(t *testing.T) {
+	t.Parallel()
 	src := app(t, map[string]string{"go.mod": "module example.com/app\n\ngo 1.21\n", "main.go": "package main\nfunc main() { none() }\n"})
 	_, err := newGoBench(t).Build(t.Context(), src, &bytes.Buffer{})
 	if lull.KindOf(err) != lull.KindBuild || !strings.Contains(err.Error(), "main.go:2:15: undefined: none") {

@@ -115,11 +115,11 @@ type bench struct {
 	dir    string
 }
 
-// newBench makes a builder. The environment of the machine's own network is the operator's to give.
+// newBench makes a builder. Without a sandbox its steps share /tmp with the machine, so they get a home of their own.
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	b := &bench{driver: &hostDriver{}, dir: t.TempDir()}
-	b.Builder = New(Config{Driver: b.driver, Dir: b.dir})
+	b.Builder = New(Config{Driver: b.driver, Dir: b.dir, Env: []string{"HOME=" + t.TempDir()}})
 	t.Cleanup(func() {
 		if n := b.driver.running.Load(); n != 0 {
 			t.Errorf("%d sandboxes are left", n)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -210,17 +211,16 @@ type manager struct {
 	prune      []string // removes what only the build needed
 	script     []string // runs a script of package.json
 	more       []string // environment
-	store      string   // variable that says where downloads are kept
 	hint       string
 }
 
-func (m manager) run(script string) []string { return append(append([]string{}, m.script...), script) }
+func (m manager) run(script string) []string { return slices.Concat(m.script, []string{script}) }
 
 // env keeps every manager quiet, and its downloads in the app's own cache.
 func (m manager) env(j *job) []string {
 	cache := j.inside(cacheDir)
 	env := []string{"npm_config_cache=" + cache + "/npm", "npm_config_update_notifier=false", "npm_config_fund=false", "npm_config_audit=false",
-		"npm_config_progress=false", "YARN_CACHE_FOLDER=" + cache + "/yarn", "npm_config_store_dir=" + cache + "/pnpm"}
+		"npm_config_progress=false", "YARN_CACHE_FOLDER=" + cache + "/yarn"}
 	return append(env, m.more...)
 }
 
@@ -244,7 +244,7 @@ func (n *nodeApp) manager(j *job) (manager, error) {
 }
 
 func npm(lock string, install []string) manager {
-	with := func(flag string) []string { return append(append([]string{}, install...), flag) }
+	with := func(flag string) []string { return slices.Concat(install, []string{flag}) }
 	return manager{lock: lock, production: with("--omit=dev"), everything: with("--include=dev"),
 		prune: []string{"npm", "prune", "--omit=dev"}, script: []string{"npm", "run"}}
 }
@@ -260,13 +260,15 @@ func (n *nodeApp) pnpm(j *job, lock, wanted, version string) (manager, error) {
 		version = pnpmVersion(text)
 	}
 	pnpm := []string{"npx", "--yes", "pnpm@" + version}
-	with := func(args ...string) []string { return append(append([]string{}, pnpm...), args...) }
+	// Links from the store into node_modules would lead to another mount.
+	store := []string{"--config.store-dir=" + j.inside(cacheDir) + "/pnpm", "--config.package-import-method=copy"}
+	with := func(args ...string) []string { return slices.Concat(pnpm, args) }
 	frozen := "--no-frozen-lockfile"
 	if lock != "" {
 		frozen = "--frozen-lockfile"
 	}
-	return manager{lock: lock, production: with("install", frozen, "--prod"), everything: with("install", frozen),
-		prune: with("prune", "--prod"), script: with("run"), more: []string{"npm_config_package_import_method=copy"}, hint: hintNpx}, nil
+	return manager{lock: lock, production: slices.Concat(with("install", frozen, "--prod"), store), everything: slices.Concat(with("install", frozen), store),
+		prune: slices.Concat(with("prune", "--prod"), store), script: with("run"), hint: hintNpx}, nil
 }
 
 // pnpmVersion is the newest version that reads a lock file and runs on every Node that is still cared for.
@@ -289,34 +291,30 @@ func (n *nodeApp) yarn(j *job, lock, wanted, version string) (manager, error) {
 		version = ""
 	}
 	if strings.Contains(text, "__metadata:") || version != "" && !strings.HasPrefix(version, "1.") {
-		return modernYarn(lock, version), nil
+		return j.modernYarn(lock, version), nil
 	}
 	if version == "" {
 		version = "1"
 	}
 	yarn := []string{"npx", "--yes", "yarn@" + version}
-	with := func(args ...string) []string { return append(append([]string{}, yarn...), args...) }
 	install := []string{"install", "--non-interactive", "--no-progress"}
 	if lock != "" {
 		install = append(install, "--frozen-lockfile")
 	}
-	production := with(append(install, "--production=true")...)
-	return manager{lock: lock, production: production, everything: with(append(install, "--production=false")...),
-		prune: append(append([]string{}, production...), "--ignore-scripts", "--prefer-offline"), script: with("run"), hint: hintNpx}, nil
+	production := slices.Concat(yarn, install, []string{"--production=true"})
+	return manager{lock: lock, production: production, everything: slices.Concat(yarn, install, []string{"--production=false"}),
+		prune: slices.Concat(production, []string{"--ignore-scripts", "--prefer-offline"}), script: slices.Concat(yarn, []string{"run"}), hint: hintNpx}, nil
 }
 
 // modernYarn is yarn from version 2 on, told to fill node_modules as all others do.
-func modernYarn(lock, version string) manager {
+func (j *job) modernYarn(lock, version string) manager {
 	if version == "" {
 		version = "4"
 	}
 	yarn := []string{"npx", "--yes", "@yarnpkg/cli-dist@" + version}
-	with := func(args ...string) []string { return append(append([]string{}, yarn...), args...) }
-	everything := with("install")
-	if lock != "" {
-		everything = with("install", "--immutable")
-	}
+	with := func(args ...string) []string { return slices.Concat(yarn, args) }
 	production := with("workspaces", "focus", "--all", "--production")
-	return manager{lock: lock, production: production, everything: everything, prune: production, script: with("run"), hint: hintNpx,
-		more: []string{"YARN_NODE_LINKER=node-modules", "YARN_ENABLE_GLOBAL_CACHE=false", "YARN_ENABLE_TELEMETRY=false", "YARN_ENABLE_PROGRESS_BARS=false"}}
+	return manager{lock: lock, production: production, everything: with("install"), prune: production, script: with("run"), hint: hintNpx,
+		more: []string{"YARN_NODE_LINKER=node-modules", "YARN_ENABLE_TELEMETRY=false", "YARN_ENABLE_PROGRESS_BARS=false",
+			"YARN_ENABLE_GLOBAL_CACHE=true", "YARN_GLOBAL_FOLDER=" + j.inside(cacheDir) + "/yarn-berry", fmt.Sprintf("YARN_ENABLE_IMMUTABLE_INSTALLS=%t", lock != "")}}
 }

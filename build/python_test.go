@@ -34,6 +34,7 @@ func wheel(t *testing.T, name, version, code string) string {
 }
 
 func TestPythonWheels(t *testing.T) {
+	t.Parallel()
 	greet := wheel(t, "greet", "1.2", "def hello(): return 'hello'\n")
 	for name, requires := range map[string]map[string]string{
 		"requirements.txt": {"requirements.txt": "greet>=1  # friendly\n"},
@@ -68,6 +69,7 @@ func TestPythonWheels(t *testing.T) {
 }
 
 func TestPythonUsesWhatTheSystemHas(t *testing.T) {
+	t.Parallel()
 	// pip itself is a package of the system that is there wherever this test can run.
 	for file, text := range map[string]string{
 		"requirements.txt": "pip>=1.0 ; python_version >= '3'\nnot-for-here ; python_version < '3'\n-r more.txt\n",
@@ -85,6 +87,7 @@ func TestPythonUsesWhatTheSystemHas(t *testing.T) {
 }
 
 func TestPythonSaysWhatIsWrong(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, file, text string
 		kind             lull.Kind
@@ -98,7 +101,7 @@ func TestPythonSaysWhatIsWrong(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t)
-			b.config.Env = []string{"PIP_INDEX_URL=http://127.0.0.1:1/simple", "PIP_RETRIES=0"}
+			b.config.Env = append(b.config.Env, "PIP_INDEX_URL=http://127.0.0.1:1/simple", "PIP_RETRIES=0")
 			_, err := b.Build(t.Context(), app(t, map[string]string{"main.py": "", c.file: c.text}), &bytes.Buffer{})
 			if lull.KindOf(err) != c.kind || !strings.Contains(err.Error(), c.want) || !strings.Contains(lull.HintOf(err), c.hint) {
 				t.Errorf("kind %q: %v\nhint: %s", lull.KindOf(err), err, lull.HintOf(err))

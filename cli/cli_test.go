@@ -43,8 +43,9 @@ const testToken = "the-token-of-the-tests-in-this-package"
 
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
-		Dir:   "testdata",
-		Setup: setUp,
+		Dir:      "testdata",
+		Setup:    setUp,
+		Deadline: time.Now().Add(2 * time.Minute), // a script that hangs is a failure, not a wait for the whole suite
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"eventually": eventually,
 			"given-up":   givenUp,

@@ -237,8 +237,12 @@ func fakeServe(ctx context.Context, opts ServeOptions, ready func(Serving), forc
 	<-ctx.Done()
 	fmt.Fprintln(os.Stderr, "draining")
 	if opts.QuietHeaders { // a node that takes its time
-		<-force
-		return errors.New("ended at once")
+		select {
+		case <-force:
+			return errors.New("ended at once")
+		case <-time.After(time.Minute):
+			return errors.New("nobody was in a hurry") // so that a test that fails leaves nothing behind
+		}
 	}
 	return nil
 }

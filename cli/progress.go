@@ -65,8 +65,8 @@ func (p *progress) Close() {
 
 // Begin starts a phase, such as "building". Elsewhere than on a terminal it prints a line.
 func (p *progress) Begin(phase string) {
+	p.bytes.Store(0)
 	p.acts <- func() {
-		p.bytes.Store(0)
 		p.phase, p.began = phase, p.now()
 		if !p.terminal {
 			fmt.Fprintln(p.w, visible(phase))

@@ -107,7 +107,7 @@ func (a *api) deploy(w *answer, r *http.Request) error {
 		return &lull.Error{Kind: lull.KindInvalid, Message: fmt.Sprintf("%q is not a name for an app", app),
 			Hint: "use up to 40 lower-case letters, digits and single hyphens, such as my-app"}
 	}
-	u, err := openUpload(w, r, maxUpload)
+	u, err := openUpload(w, r, a.maxUpload)
 	if err != nil {
 		return err
 	}

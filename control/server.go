@@ -48,7 +48,11 @@ func Handler(node Node, tokens []string, metrics http.Handler, log *slog.Logger,
 	if metrics == nil {
 		metrics = http.NotFoundHandler()
 	}
-	a := &api{node: node, tokens: tokens, metrics: metrics, hosts: hosts, log: log}
+	a := &api{node: node, tokens: tokens, metrics: metrics, hosts: hosts, log: log, maxUpload: maxUpload}
+	return a.mux()
+}
+
+func (a *api) mux() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, handle := range map[string]handler{
 		"GET /healthz":                 a.health,
@@ -75,6 +79,8 @@ type api struct {
 	metrics http.Handler
 	hosts   []string
 	log     *slog.Logger
+
+	maxUpload int64
 }
 
 // handler answers a request, or returns the error to answer it with.
@@ -203,7 +209,9 @@ func hostName(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}
-	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	if inner, ok := strings.CutPrefix(host, "["); ok && strings.HasSuffix(inner, "]") {
+		host = strings.TrimSuffix(inner, "]")
+	}
 	return strings.ToLower(strings.TrimSuffix(host, "."))
 }
 

@@ -24,11 +24,14 @@ const (
 
 // upload is the body of a deploy, read while the answer is already being written.
 type upload struct {
-	conn *http.ResponseController
+	conn  *http.ResponseController
+	limit int64
 
-	mu   sync.Mutex // held while the body is read
-	body *bufio.Reader
-	err  error // that ended it
+	mu    sync.Mutex // held while the body is read
+	body  *bufio.Reader
+	size  int64 // read so far
+	err   error // what the node gets from now on
+	ended bool  // there is no more of the body
 }
 
 // openUpload begins to read the body. An upload that is too large is refused before a byte of it is sent, if the client
@@ -37,7 +40,7 @@ func openUpload(w *answer, r *http.Request, limit int64) (*upload, error) {
 	if r.ContentLength > limit {
 		return nil, uploadTooLarge(limit)
 	}
-	u := &upload{conn: w.conn, body: bufio.NewReaderSize(http.MaxBytesReader(w, r.Body, limit), 64<<10)}
+	u := &upload{conn: w.conn, limit: limit, body: bufio.NewReaderSize(r.Body, 64<<10)}
 	if err := u.conn.EnableFullDuplex(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return nil, fmt.Errorf("read and answer at once: %w", err)
 	}
@@ -65,7 +68,12 @@ func (u *upload) Read(p []byte) (int, error) {
 	}
 	u.allowTime()
 	n, err := u.body.Read(p)
-	if err != nil {
+	u.size += int64(n)
+	switch {
+	case u.size > u.limit:
+		u.err = uploadTooLarge(u.limit)
+		return 0, u.err
+	case err != nil:
 		u.end(err)
 	}
 	return n, err
@@ -77,7 +85,7 @@ func (u *upload) allowTime() { _ = u.conn.SetReadDeadline(time.Now().Add(readTim
 // end is called with mu held. From the end of the body on the server itself reads from the connection, to notice when the
 // client goes, and has all the time it wants.
 func (u *upload) end(err error) {
-	u.err = err
+	u.err, u.ended = err, true
 	_ = u.conn.SetReadDeadline(time.Time{})
 }
 
@@ -92,26 +100,28 @@ func (u *upload) finish() {
 	}
 }
 
-// drain takes what the client is still sending, for a while.
+// drain takes what the client is still sending, for a while. The node gets nothing any more.
 func (u *upload) drain() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.err != nil {
+	u.err = errors.New("read the upload: the deploy has ended")
+	if u.ended {
 		return
 	}
 	_ = u.conn.SetReadDeadline(time.Now().Add(drainTime))
 	_, err := io.CopyN(io.Discard, u.body, drainBytes)
-	u.end(errors.Join(errors.New("the deploy has ended"), err))
+	if err != nil {
+		u.end(u.err)
+	}
 }
 
 // explain replaces an error of the node by what is behind it, if it comes from the upload.
 func (u *upload) explain(err error) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	var tooLarge *http.MaxBytesError
 	switch {
-	case errors.As(u.err, &tooLarge):
-		return uploadTooLarge(tooLarge.Limit)
+	case u.err != nil && lull.KindOf(u.err) == lull.KindTooLarge:
+		return u.err
 	case errors.Is(u.err, os.ErrDeadlineExceeded):
 		return &lull.Error{Kind: lull.KindTimeout, Message: fmt.Sprintf("nothing more of the upload came for %s", lull.Duration(readTimeout)),
 			Hint: "try again"}

@@ -53,7 +53,7 @@ func TestQueueEndings(t *testing.T) {
 			},
 			"withdraw": func(t *rapid.T) {
 				if len(inside) == 0 {
-					t.Skip()
+					return
 				}
 				w := rapid.SampledFrom(inside).Draw(t, "who")
 				if !q.leave(w) || q.leave(w) {
