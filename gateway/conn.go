@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/lull-dev/lull"
+	"github.com/lull-dev/lull/fleet"
 	"github.com/lull-dev/lull/gateway/http1"
 	"github.com/lull-dev/lull/gateway/wire"
 )
@@ -33,10 +34,13 @@ type conn struct {
 
 	minor   int  // HTTP/1.minor of the request
 	severed bool // the body of the answer ends with the connection
+	served  bool // it has had a request
+	gone    bool // somebody else has it now
 	idle    atomic.Bool
 	x       atomic.Pointer[exchange] // under way
-	tunnel  atomic.Pointer[tunnel]   // what became of the connection
-	gone    bool                     // somebody else has it now
+
+	mu    sync.Mutex
+	after lasting // what became of the connection; nil while exchanges are served
 }
 
 func newConn(g *Gateway, accepted net.Conn) *conn {
@@ -48,17 +52,47 @@ func newConn(g *Gateway, accepted net.Conn) *conn {
 	return c
 }
 
-// serve runs one exchange after the other. Its stack is as flat as can be when it comes to the tunnel, which may last.
+// serve runs one exchange after the other. It ends with the connection, or when the connection has become something
+// lasting: that goes on in this goroutine, and in others or none.
 func (c *conn) serve() {
-	for first := true; c.next(first); first = false {
+	for c.next() {
 	}
-	if t := c.tunnel.Load(); t != nil {
-		t.run()
+	if after := c.lasting(); after != nil {
+		after.begin()
+		return
 	}
 	c.finish()
 }
 
-// finish ends the connection, unless it was handed on.
+// turnAway answers a connection over the limit, and waits a moment so that the answer can be read.
+func (c *conn) turnAway() {
+	defer c.finish()
+	c.g.metrics.turnedAway.Inc()
+	c.conn.WriteWithin(lingerTime)
+	if _, err := c.conn.Write(overCrowded); err == nil {
+		c.linger()
+	}
+}
+
+func (c *conn) lasting() lasting {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.after
+}
+
+func (c *conn) become(after lasting) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.after = after
+}
+
+// again prepares the connection for the next request, after a stream. It reports false if it must end.
+func (c *conn) again() bool {
+	c.become(nil)
+	return !c.g.closing.Load()
+}
+
+// finish ends the connection, unless it was handed on. It is called once.
 func (c *conn) finish() {
 	c.in.Close()
 	c.out.Close()
@@ -68,19 +102,21 @@ func (c *conn) finish() {
 		c.conn.Close()
 		c.g.gone()
 	}
+	c.g.work.Done()
 }
 
 // next serves the next request. It reports whether another one may follow.
-func (c *conn) next(first bool) (more bool) {
+func (c *conn) next() (more bool) {
 	head, err := c.awaitHead()
 	if err != nil {
 		c.refuse(err)
 		return false
 	}
-	if first && string(head) == prefaceHead {
+	if !c.served && string(head) == prefaceHead {
 		c.handToH2()
 		return false
 	}
+	c.served = true
 	x := c.newExchange()
 	defer func() {
 		if p := recover(); p != nil { // our bug costs one connection
@@ -107,7 +143,7 @@ func (c *conn) exchange(x *exchange) (more bool) {
 	err := x.run()
 	bodyLeft := x.req.Length != 0 && x.inline == nil && !x.body.Ended()
 	switch {
-	case x.upgraded:
+	case x.handedOn:
 		return false
 	case err == nil:
 	case x.begun:
@@ -271,7 +307,7 @@ func (g *Gateway) logFailure(f failure, err error) {
 
 // cutOff ends a connection in the middle of an answer, so that the client cannot take it for the whole.
 func (c *conn) cutOff(err error) {
-	if !errors.Is(err, errClientGone) {
+	if !errors.Is(err, errClientGone) && !errors.Is(err, errStreamOver) {
 		c.g.metrics.cut.Inc()
 		c.g.Log.Debug("answer cut", "err", err)
 	}
@@ -309,10 +345,10 @@ func (c *conn) kill() {
 	if x := c.x.Load(); x != nil {
 		x.giveUp(errCutOff)
 	}
-	if t := c.tunnel.Load(); t != nil {
-		t.link.cut(errCutOff)
-	}
 	c.conn.Reset()
+	if after := c.lasting(); after != nil {
+		after.kill()
+	}
 }
 
 // What follows implements client.
@@ -359,10 +395,12 @@ func (c *conn) handOver()                  { c.presence.handOver() }
 func (c *conn) watchHere()                 { c.presence.here() }
 func (c *conn) unwatch()                   { c.presence.stop() }
 
-func (c *conn) settle() {
-	if c.x.Load().sending == nil { // else the body's goroutine has it
-		c.in.Release()
+func (c *conn) takeStream(x *exchange, l *link, stream fleet.Stream) bool {
+	if !c.conn.Parkable() || !l.conn.Parkable() {
+		return false
 	}
+	c.become(newFeed(c, x, l, stream))
+	return true
 }
 
 func (c *conn) upgrade(x *exchange, l *link) error {
@@ -384,7 +422,7 @@ func (c *conn) upgrade(x *exchange, l *link) error {
 		return errClientGone
 	}
 	t.enter(x.place)
-	x.upgraded = true
-	c.tunnel.Store(t)
+	x.handedOn = true
+	c.become(t)
 	return nil
 }

@@ -3,9 +3,7 @@ package gateway
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,12 +34,11 @@ type client interface {
 	watchHere()
 	unwatch()
 
-	// upgrade sends the answer on and makes a tunnel of both connections, which is then to be run by the caller of
-	// exchange.run.
+	// upgrade sends the answer on and makes a tunnel of both connections.
 	upgrade(x *exchange, l *link) error
 
-	// settle is called when the exchange has turned into a stream and what it needed to begin can be given back.
-	settle()
+	// takeStream makes a feed of both connections and reports true, if this kind of client can.
+	takeStream(x *exchange, l *link, stream fleet.Stream) bool
 }
 
 // source is the body of a request.
@@ -77,7 +74,7 @@ type exchange struct {
 	endless  bool // the answer has no declared length
 	events   bool // it is a text/event-stream
 	reading  bool // the link's deadline is set for the body
-	upgraded bool
+	handedOn bool // place and link belong to a tunnel or a feed by now
 
 	sending chan struct{} // closed by the goroutine that sends the body; nil if there is none
 	sent    atomic.Bool   // the app has the whole body, or is about to
@@ -103,7 +100,7 @@ func (x *exchange) prepare() {
 }
 
 // run carries the exchange to its end. If it fails before begun, the caller may answer the failure; after that the client
-// has to be cut off. All that the exchange took has been given back, except after an upgrade: then the tunnel has it.
+// has to be cut off. All that the exchange took has been given back, or is handedOn.
 func (x *exchange) run() error {
 	x.from.watch(x)
 	defer x.giveBack()
@@ -133,7 +130,7 @@ func (x *exchange) run() error {
 
 func (x *exchange) giveBack() {
 	x.from.unwatch()
-	if x.stream != nil && !x.upgraded {
+	if x.stream != nil {
 		x.g.closings.leave(x)
 		x.stream.Close()
 		x.g.metrics.streams[streamAnswer].Dec()
@@ -165,7 +162,6 @@ func (x *exchange) attach(l *link) error {
 // ask sends the request: all at once if it is here, else its head, and its body as it comes.
 func (x *exchange) ask(l *link) error {
 	l.out.Patience = x.settings.RequestTimeout
-	l.conn.ReadWithin(x.settings.RequestTimeout)
 	head := appendRequest(l.out.Tail(), &x.req, x.sender)
 	l.out.Put(append(head, x.inline...))
 	l.out.Chunked = x.req.Length == http1.Chunked
@@ -173,6 +169,7 @@ func (x *exchange) ask(l *link) error {
 	case x.req.Length == 0 || x.inline != nil:
 		x.g.metrics.bytesIn.Add(float64(len(x.inline)))
 		x.sent.Store(true)
+		l.conn.ReadWithin(x.settings.RequestTimeout)
 	case !x.req.Continue:
 		x.sendBody(l)
 		return nil
@@ -186,7 +183,7 @@ func (x *exchange) ask(l *link) error {
 func (x *exchange) hear(l *link) error {
 	for {
 		err := l.readHead(x.g.MaxHead)
-		if x.mayAsk() && errors.Is(err, os.ErrDeadlineExceeded) && x.given() == nil {
+		if x.mayAsk() && isTimeout(err) && x.given() == nil {
 			// The app does not care whether it is asked for the body: the client gets its "100 Continue" from us.
 			if err := x.goOn(l, &http1.Response{Status: 100, Reason: []byte("Continue")}); err != nil {
 				return err
@@ -222,7 +219,6 @@ func (x *exchange) goOn(l *link, resp *http1.Response) error {
 	if err := x.from.interim(resp); err != nil {
 		return x.giveUp(errClientGone)
 	}
-	l.conn.ReadWithin(x.settings.RequestTimeout)
 	x.sendBody(l)
 	return nil
 }
@@ -268,7 +264,9 @@ func (x *exchange) copyAnswer(l *link, length int64) error {
 		case err != nil:
 			return err
 		}
-		n, err = x.more(l)
+		if n, err = x.more(l); err == errHandedOn {
+			return nil
+		}
 	}
 }
 
@@ -284,10 +282,13 @@ func (x *exchange) more(l *link) (int, error) {
 		l.conn.ReadWithin(0)
 	}
 	x.reading = true
+	if x.handedOn {
+		return 0, errHandedOn
+	}
 	n, err := l.body.ReadTo(x.from)
-	if x.endless && x.stream == nil && errors.Is(err, os.ErrDeadlineExceeded) && x.given() == nil {
+	if x.endless && x.stream == nil && isTimeout(err) && x.given() == nil {
 		x.becomeStream(l)
-		n, err = l.body.ReadTo(x.from)
+		return x.more(l)
 	}
 	if x.stream != nil && n > 0 {
 		x.stream.Moved()
@@ -295,15 +296,25 @@ func (x *exchange) more(l *link) (int, error) {
 	return n, err
 }
 
-// becomeStream gives the place in the app's concurrency back: the answer goes on for as long as it likes.
+// becomeStream gives the place in the app's concurrency back: the answer goes on for as long as it likes. It goes on
+// here if the request's body is still under way, or if the client's side cannot be taken over.
 func (x *exchange) becomeStream(l *link) {
 	l.conn.ReadWithin(0)
 	stream := x.place.Stream()
+	x.place.Free()
+	if x.sent.Load() {
+		x.from.unwatch()
+		if x.sending != nil {
+			<-x.sending
+		}
+		if x.handedOn = x.from.takeStream(x, l, stream); x.handedOn {
+			return
+		}
+		x.from.watch(x)
+	}
 	x.mu.Lock()
 	x.stream = stream
 	x.mu.Unlock()
-	x.place.Free()
-	x.from.settle()
 	x.g.metrics.streams[streamAnswer].Inc()
 	x.g.closings.join(x, stream.Closing())
 	if x.g.closing.Load() { // the node may have told the streams already

@@ -96,6 +96,7 @@ type Gateway struct {
 	metrics      *metrics
 	environments environments
 	closings     closings
+	poller       wire.Poller
 	h2           *http.Server
 	h2conns      *handover
 	h2once       sync.Once
@@ -178,28 +179,29 @@ func (g *Gateway) untrack(l net.Listener) {
 	delete(g.listeners, l)
 }
 
-// admit starts the goroutine that serves a connection; it ends with the connection, and Shutdown waits for it.
+// admit starts the goroutine that serves a connection. What it becomes ends with the connection, and Shutdown waits for it.
 func (g *Gateway) admit(accepted net.Conn) {
-	if g.count.Add(1) > int64(g.MaxConnections) {
-		g.count.Add(-1)
-		g.metrics.turnedAway.Inc()
-		accepted.SetWriteDeadline(time.Now().Add(time.Second))
-		accepted.Write(overCrowded)
-		accepted.Close()
-		return
-	}
+	crowded := g.count.Add(1) > int64(g.MaxConnections)
 	g.metrics.connections.Inc()
 	c := newConn(g, accepted)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.closing.Load() {
-		c.conn.Close()
+	if g.closing.Load() || crowded && len(g.conns) >= g.MaxConnections+turningAway {
+		accepted.Close()
 		g.gone()
 		return
 	}
 	g.conns[c] = struct{}{}
-	g.work.Go(c.serve)
+	g.work.Add(1)
+	if crowded {
+		go c.turnAway()
+	} else {
+		go c.serve()
+	}
 }
+
+// turningAway is how many connections over the limit get a proper answer at a time.
+const turningAway = 100
 
 // gone counts a client connection that was closed.
 func (g *Gateway) gone() {
@@ -249,6 +251,7 @@ func (g *Gateway) shutdown(ctx context.Context) error {
 	g.h2conns.Close()
 	g.environments.close()
 	g.closings.wait()
+	g.poller.Close()
 	return err
 }
 

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lull-dev/lull/fleet"
 	"github.com/lull-dev/lull/gateway/http1"
 	"github.com/lull-dev/lull/gateway/wire"
 )
@@ -142,7 +143,6 @@ type stream2 struct {
 	control *http.ResponseController
 	loan    wire.Loan
 	err     error
-	expects bool
 	trailer []http1.Field
 	stop    func() bool // of the watch
 	stopped chan struct{}
@@ -154,7 +154,7 @@ func (g *Gateway) serveH2(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	defer g.h2work.leave()
-	s := &stream2{g: g, w: w, r: r, control: http.NewResponseController(w), stopped: make(chan struct{})}
+	s := &stream2{g: g, w: w, r: r, control: http.NewResponseController(w)}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	x := &exchange{g: g, from: s, source: s, ctx: ctx, cancel: cancel}
@@ -317,15 +317,16 @@ func (s *stream2) readWithin(d time.Duration) {
 func (s *stream2) interrupt() { s.r.Body.Close() }
 
 func (s *stream2) watch(x *exchange) {
+	stopped := make(chan struct{})
+	s.stopped = stopped
 	s.stop = context.AfterFunc(s.r.Context(), func() {
-		defer close(s.stopped)
+		defer close(stopped)
 		x.clientGone()
 	})
 }
 
 func (s *stream2) handOver()  {}
 func (s *stream2) watchHere() {}
-func (s *stream2) settle()    {}
 
 func (s *stream2) unwatch() {
 	if s.stop != nil && !s.stop() {
@@ -333,5 +334,7 @@ func (s *stream2) unwatch() {
 	}
 	s.stop = nil
 }
+
+func (s *stream2) takeStream(*exchange, *link, fleet.Stream) bool { return false }
 
 func (s *stream2) upgrade(*exchange, *link) error { return http1.ErrUpgrade }

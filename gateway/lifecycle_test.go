@@ -137,6 +137,28 @@ func TestAppThatGoesBeforeItsAnswer(t *testing.T) {
 	})
 }
 
+// TestTimeToAnswerBeginsAfterTheRequest: an upload may take longer than an answer.
+func TestTimeToAnswerBeginsAfterTheRequest(t *testing.T) {
+	d := openHandler(t, Config{}, func(w http.ResponseWriter, r *http.Request) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, n)
+	})
+	d.apps.settings.RequestTimeout = 100 * time.Millisecond
+	say, hear := io.Pipe()
+	go func() {
+		defer hear.Close()
+		tick := time.NewTicker(30 * time.Millisecond)
+		defer tick.Stop()
+		for range 10 {
+			<-tick.C
+			io.WriteString(hear, "piece")
+		}
+	}()
+	if answer, body := d.do(d.client(), newRequest(t, "POST", "http://app.test/", say)); body != "50" {
+		t.Errorf("answer is %v %s", answer, body)
+	}
+}
+
 // TestAppThatGoesInTheMiddle: what has arrived is passed on, but never looks whole.
 func TestAppThatGoesInTheMiddle(t *testing.T) {
 	for _, test := range []struct{ name, version, head string }{
@@ -299,12 +321,15 @@ func TestMaxConnections(t *testing.T) {
 		c.take(len("hello"))
 		held = append(held, c)
 	}
-	if got, _ := d.dial().rest(); !strings.HasPrefix(got, "HTTP/1.1 503") || !strings.Contains(got, "Retry-After") {
+	third := d.dial().send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n")
+	if got, _ := third.rest(); !strings.HasPrefix(got, "HTTP/1.1 503") || !strings.Contains(got, "Retry-After") {
 		t.Errorf("the third connection got %q", got)
 	}
+	third.Close()
 	held[0].Close()
 	eventually(t, func() error {
 		c := d.dial()
+		defer c.Close()
 		fmt.Fprint(c.Conn, "GET / HTTP/1.1\r\nHost: app.test\r\n\r\n")
 		if line, _ := c.in.ReadString('\n'); !strings.HasPrefix(line, "HTTP/1.1 200") {
 			return fmt.Errorf("after one left, the next gets %q", line)

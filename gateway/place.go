@@ -192,7 +192,7 @@ const partingTime = 10 * time.Second
 
 // leave ends the exchange's part in a link.
 func (x *exchange) leave(l *link, err error) {
-	if x.upgraded {
+	if x.handedOn {
 		return
 	}
 	if x.sending != nil {
@@ -206,8 +206,7 @@ func (x *exchange) leave(l *link, err error) {
 	x.mu.Lock()
 	x.link = nil
 	x.mu.Unlock()
-	untilClose := x.endless && l.head.Declared == http1.UntilClose
-	l.release(err == nil && x.sendErr == nil && x.sent.Load() && !l.head.Close && !untilClose)
+	l.release(err == nil && x.sendErr == nil && x.sent.Load() && !l.head.Close && l.body.Framed())
 }
 
 var errAnswered = errors.New("the answer has come without the whole request")

@@ -14,6 +14,7 @@ var errBodyLate = &http1.Error{Status: 408, Reason: "the body has stopped coming
 // when the client or the app is gone, or when leave interrupts it; leave waits for it.
 func (x *exchange) sendBody(l *link) {
 	x.from.handOver()
+	l.conn.ReadWithin(0) // the app's time begins when it has the whole request
 	x.sending = make(chan struct{})
 	go func() {
 		defer close(x.sending)

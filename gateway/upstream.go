@@ -23,13 +23,18 @@ type link struct {
 	heard bool           // something has come back in this one
 	since time.Time      // when it was kept
 	cause atomic.Pointer[error]
+	way   atomic.Pointer[way] // that carries what comes, once it is a stream
 }
 
 // cut breaks the connection so that the app sees it broken and whoever waits on it learns the cause. Only the first cut
 // counts. It may be called by any goroutine.
 func (l *link) cut(cause error) {
-	if l.cause.CompareAndSwap(nil, &cause) {
-		l.conn.Reset()
+	if !l.cause.CompareAndSwap(nil, &cause) {
+		return
+	}
+	l.conn.Reset()
+	if w := l.way.Load(); w != nil {
+		w.rouse()
 	}
 }
 

@@ -21,6 +21,14 @@ var (
 
 	accept = []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}
 	drop   = []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}
+
+	// A refusal is answered, so that an app learns at once what it may not do. A reset is understood by every TCP, while
+	// the kernel sends few ICMP errors a second and gVisor keeps trying in spite of them.
+	isTCP = []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: firstRegister},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: firstRegister, Data: []byte{unix.IPPROTO_TCP}},
+	}
+	reset  = []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}}
 	refuse = []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED}}
 
 	// answers holds for packets of connections that the other side has opened, and for errors about them.

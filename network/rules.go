@@ -18,8 +18,6 @@ import (
 //	        ├──▶ input (the host itself):    only answers, the name server, host:port pairs that were listed
 //	        └──▶ forward: by the policy of the address     └── forward: only answers; the host is not forwarded
 //	                └──▶ postrouting: masquerade
-//
-// Refusals are answered ("administratively prohibited"), so that an app learns at once what it may not do.
 type rules struct {
 	prefix      string // of the names of the host's ends: "lull3-"
 	block       netip.Prefix
@@ -33,6 +31,7 @@ type rules struct {
 	targets  *nftables.Set // address . address . protocol . port, for listed pairs
 	servers  *nftables.Set // address . protocol . port, of name servers
 	ranges   *nftables.Set // forbidden
+	counts   *nftables.Set // address, with the connections it has; the kernel fills it
 	chains   map[policyKind]*nftables.Chain
 
 	mu   sync.Mutex     // orders transactions, which take the kernel microseconds, and guards what follows
@@ -72,6 +71,7 @@ func newRules(name string, own block, pool netip.Prefix, nameServers []netip.Add
 		targets:     set("targets", addr, addr, protocol, service),
 		servers:     set("nameservers", addr, protocol, service),
 		ranges:      set("forbidden", addr),
+		counts:      set("counts", addr),
 		chains: map[policyKind]*nftables.Chain{
 			toInternet: {Table: table, Name: "internet"},
 			toListed:   {Table: table, Name: "listed"},
@@ -80,6 +80,7 @@ func newRules(name string, own block, pool netip.Prefix, nameServers []netip.Add
 	}
 	r.policies.IsMap, r.policies.DataType = true, nftables.TypeVerdict
 	r.networks.Interval, r.ranges.Interval = true, true
+	r.counts.Dynamic, r.counts.Size = true, uint32(own.size())
 	return r
 }
 
@@ -102,13 +103,18 @@ func (r *rules) program() []chain {
 			{from, answers, accept},
 			{from, toNameServer, load(source, 0), verdictOf(r.policies)},
 			{from, listed, accept},
+			{from, isTCP, reset},
 			{from, refuse},
 		}},
 		{r.hook("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter), [][][]expr.Any{
 			{to, answers, accept},
+			{to, isTCP, reset},
 			{to, refuse},
 			{from, answers, accept},
+			{from, load(source, 0), countsOver(r.counts, r.most), isTCP, reset},
+			{from, load(source, 0), countsOver(r.counts, r.most), refuse},
 			{from, load(source, 0), verdictOf(r.policies)},
+			{from, isTCP, reset},
 			{from, refuse},
 		}},
 		{r.chains[toInternet], [][][]expr.Any{

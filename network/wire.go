@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -46,10 +47,13 @@ func strand(w wire, mtu int) (_ *wire, err error) {
 	if err := netlink.LinkAdd(pair); err != nil {
 		return nil, err
 	}
+	if err := made.setUpInside(); err != nil {
+		return nil, err
+	}
 	if err := made.setUpHost(); err != nil {
 		return nil, err
 	}
-	return made, made.setUpInside()
+	return made, made.awaitInside()
 }
 
 // setUpHost gives the host's end the gateway's address. It answers ARP for that address only, else an environment could
@@ -93,6 +97,32 @@ func (w *wire) setUpInside() error {
 		return setNeighbour(link, w.subnet.gateway().AsSlice(), hardwareAddr(w.subnet.gateway()))
 	})
 }
+
+// awaitInside waits until the environment's end can send. It was switched on while the host's end was off: the kernel
+// notices soon after, but not at once, that the pair is complete, and until then drops what is sent.
+func (w *wire) awaitInside() error {
+	deadline := time.After(awaitLimit)
+	again := time.NewTicker(500 * time.Microsecond)
+	defer again.Stop()
+	for {
+		var link netlink.Link
+		err := inside(w.namespace, func() (err error) {
+			link, err = netlink.LinkByName(insideName)
+			return err
+		})
+		if err != nil || link.Attrs().OperState == netlink.OperUp {
+			return err
+		}
+		select {
+		case <-again.C:
+		case <-deadline:
+			return fmt.Errorf("%s is %s after %s", insideName, link.Attrs().OperState, awaitLimit)
+		}
+	}
+}
+
+// awaitLimit is ample: the kernel puts such news off by a second at most.
+const awaitLimit = 5 * time.Second
 
 func removeLink(name string) error {
 	link, err := netlink.LinkByName(name)

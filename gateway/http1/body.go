@@ -11,8 +11,11 @@ import (
 // Body reads one body off a connection and stops exactly at its end. It takes as much as is there and never waits with
 // bytes in hand, so that what it returns can be passed on at once.
 type Body struct {
-	src     *wire.Reader
-	state   bodyState
+	src   *wire.Reader
+	state bodyState
+
+	untilClose bool
+
 	left    int64 // bytes left of a fixed body, or of the chunk
 	to      wire.Lender
 	trailer []Field
@@ -43,11 +46,14 @@ func (b *Body) Start(src *wire.Reader, length int64) {
 	case Chunked:
 		b.state, b.left = atChunkHead, 0
 	case UntilClose:
-		b.state, b.left = inUntilClose, 0
+		b.state, b.left, b.untilClose = inUntilClose, 0, true
 	case 0:
 		b.state = atEnd
 	}
 }
+
+// Framed reports whether the body had an end of its own: the connection can go on behind it.
+func (b *Body) Framed() bool { return !b.untilClose }
 
 // Ended reports whether the whole body has been read.
 func (b *Body) Ended() bool { return b.state == atEnd }

@@ -135,9 +135,7 @@ func (w *Writer) Flush() error {
 	w.Conn.WriteWithin(w.Patience)
 	_, err := w.Conn.Write(w.buf[w.start:w.end])
 	w.start, w.end = 0, 0
-	if w.size > len(w.buf) {
-		w.Reclaim()
-	}
+	w.Reclaim()
 	return err
 }
 

@@ -35,6 +35,8 @@ type Conn struct {
 	peeked    [1]byte
 	untouched bool
 
+	polled bool // known to a Poller
+
 	readBy  atomic.Int64 // deadlines in force, Unix nanoseconds; 0 is none
 	writeBy atomic.Int64
 }
@@ -59,6 +61,9 @@ func NewConn(inner net.Conn) *Conn {
 	}
 	return c
 }
+
+// Parkable reports whether a Poller can watch the connection.
+func (c *Conn) Parkable() bool { return canPark && c.direct != nil }
 
 // ReadTo reads at least one byte into what to lends. While it waits it holds none of to's memory, if the connection is a
 // socket. The end of the stream is io.EOF.

