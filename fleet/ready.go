@@ -21,8 +21,9 @@ const (
 	readyDelay = 100 * time.Millisecond
 	// attemptTime bounds one look at what the app listens on.
 	attemptTime = time.Second
-	// inquiryTime bounds the question whether a port speaks HTTP.
+	// inquiryTime bounds the question whether a port speaks HTTP; within promptTime most that do have answered it.
 	inquiryTime = 10 * time.Second
+	promptTime  = 300 * time.Millisecond
 	// readyTime bounds one request for the ready path.
 	readyTime = 5 * time.Second
 )
@@ -79,10 +80,7 @@ func (p *prober) await(ctx context.Context) (int, error) {
 	defer p.inquiries.wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	p.inquiries.ask = func(ctx context.Context, port int) bool {
-		_, err := p.request(ctx, port, "/", inquiryTime)
-		return err == nil
-	}
+	p.inquiries.ask = p.speaksHTTP
 	began, most := time.Now(), mostDelay
 	if p.release.Manifest.Ready != "" {
 		most = readyDelay
@@ -107,6 +105,19 @@ func (p *prober) await(ctx context.Context) (int, error) {
 	}
 }
 
+// speaksHTTP asks a port for its page. A server that leaves requests for pages it does not have unanswered (a Socket.IO
+// server with nothing else) still refuses a request that is none, before its app sees it.
+func (p *prober) speaksHTTP(ctx context.Context, port int) bool {
+	if _, err := p.request(ctx, port, "GET / HTTP/1.1", promptTime); err == nil {
+		return true
+	}
+	if status, err := p.request(ctx, port, "GET / LULL/0.0", promptTime); err == nil && status >= 400 {
+		return true
+	}
+	_, err := p.request(ctx, port, "GET / HTTP/1.1", inquiryTime)
+	return err == nil
+}
+
 // look asks once: what does the app listen on, which of that is it, and does the ready path agree.
 func (p *prober) look(ctx context.Context) (int, bool) {
 	attempt, cancel := context.WithTimeout(ctx, attemptTime)
@@ -129,7 +140,7 @@ func (p *prober) look(ctx context.Context) (int, bool) {
 
 // passes reports whether the ready path answers 2xx or 3xx.
 func (p *prober) passes(ctx context.Context, port int, path string) bool {
-	status, err := p.request(ctx, port, path, readyTime)
+	status, err := p.request(ctx, port, "GET "+path+" HTTP/1.1", readyTime)
 	switch {
 	case err != nil && ctx.Err() != nil: // the answer before says more
 	case err != nil:
@@ -140,8 +151,8 @@ func (p *prober) passes(ctx context.Context, port int, path string) bool {
 	return err == nil && status >= 200 && status < 400
 }
 
-// request makes a request on a connection of its own and returns the status of the answer.
-func (p *prober) request(ctx context.Context, port int, path string, limit time.Duration) (int, error) {
+// request makes a request, given by its first line, on a connection of its own and returns the status of the answer.
+func (p *prober) request(ctx context.Context, port int, line string, limit time.Duration) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	conn, err := p.box.Dial(ctx, port)
@@ -150,7 +161,7 @@ func (p *prober) request(ctx context.Context, port int, path string, limit time.
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
-	_, err = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: localhost\r\nUser-Agent: lull\r\nConnection: close\r\n\r\n", path)
+	_, err = fmt.Fprintf(conn, "%s\r\nHost: localhost\r\nUser-Agent: lull\r\nConnection: close\r\n\r\n", line)
 	if err != nil {
 		return 0, err
 	}

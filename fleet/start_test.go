@@ -201,12 +201,22 @@ func slowHello(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// noPage answers the test's own request, and leaves every other for / alone, as a bare Socket.IO server does.
+func noPage(w http.ResponseWriter, r *http.Request) {
+	if r.UserAgent() != "lull" {
+		hello(w, r)
+		return
+	}
+	<-r.Context().Done()
+}
+
 func TestPortIsChosen(t *testing.T) {
 	for name, c := range map[string]struct {
 		program sandboxtest.Program
 		most    time.Duration
 	}{
-		"slow to answer": {sandboxtest.HTTPOn("127.0.0.1:3000", http.HandlerFunc(slowHello)), 3300 * time.Millisecond},
+		"answers no page": {sandboxtest.HTTPOn("127.0.0.1:3000", http.HandlerFunc(noPage)), time.Second},
+		"slow to answer":  {sandboxtest.HTTPOn("127.0.0.1:3000", http.HandlerFunc(slowHello)), 3300 * time.Millisecond},
 		"PORT comes a little later than another one": {many([]string{"127.0.0.1:3000"}, 50*time.Millisecond, "0.0.0.0:8080"), 80 * time.Millisecond},
 		"another one is mute, PORT comes late":       {many([]string{"127.0.0.1:3000"}, 3*time.Second, "0.0.0.0:8080"), 3100 * time.Millisecond},
 		"the lowest ones are mute":                   {many([]string{"127.0.0.1:22", "127.0.0.1:6379"}, time.Millisecond, "127.0.0.1:9000"), 2 * time.Second},

@@ -198,7 +198,7 @@ func (d *deployment) forgetNew(ctx context.Context) {
 	} else if lull.KindOf(err) == lull.KindNotFound {
 		err = nil
 	}
-	err = errors.Join(err, d.node.files.removeApp(d.app.name), d.node.journal.Remove(d.app.name))
+	err = errors.Join(err, d.node.files.removeApp(d.app.name), d.node.builder.Forget(d.app.name), d.node.journal.Remove(d.app.name))
 	if err != nil {
 		d.node.cfg.Log.Warn("failed deploy not wholly removed", "app", d.app.name, "error", err)
 	}
