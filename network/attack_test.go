@@ -93,12 +93,11 @@ func TestRulesComeBackWhenFlushed(t *testing.T) {
 	n, _ := openNetwork(t, Options{})
 	port := serve(t, world.namespace, ":0").Port()
 	link, listed, closed := attach(t, n, lull.EgressInternet), attach(t, n, "10.97.0.0/16", endpoint(internetAlso, port).String()), attach(t, n, lull.EgressInternet)
-	must(t, sweepTable(n.name))
-	must(t, closed.Close()) // there is nothing to remove, and that is fine
-	waitFor(t, "the table", func() bool {
-		exists, err := tableExists(n.name)
-		return exists && err == nil
-	})
+	var late *Link
+	flush(t, n,
+		func() { must(t, closed.Close()) }, // there is nothing to remove, and that is fine
+		func() { late = attach(t, n, lull.EgressInternet) })
+	mustReach(t, late, endpoint(internetAddr, port))
 	mustReach(t, link, endpoint(internetAddr, port))
 	mustNotReach(t, link, endpoint(privateAddr, port))
 	mustReach(t, listed, endpoint(privateAddr, port))
@@ -134,6 +133,55 @@ func TestReusedAddressForgetsConnections(t *testing.T) {
 	if got := receive(t, inbox); got != "third" {
 		t.Errorf("got %q from an environment without egress", got)
 	}
+}
+
+// One environment cannot fill the kernel's table of connections.
+func TestConnectionsAreCounted(t *testing.T) {
+	world := newWorld(t)
+	n, _ := openNetwork(t, Options{})
+	n.rules.mu.Lock()
+	n.rules.most = 3
+	n.rules.mu.Unlock()
+	flush(t, n)
+	to := endpoint(internetAddr, serve(t, world.namespace, ":0").Port())
+	link, other := attach(t, n, lull.EgressInternet), attach(t, n, lull.EgressInternet)
+	var open []net.Conn
+	must(t, inside(namespaceOf(t, link), func() error {
+		for len(open) < 10 {
+			conn, err := net.DialTimeout("tcp4", to.String(), wait)
+			if err != nil {
+				break
+			}
+			open = append(open, conn)
+		}
+		return nil
+	}))
+	if len(open) != int(n.rules.most) {
+		t.Errorf("%d connections at once, want %d", len(open), n.rules.most)
+	}
+	mustNotReach(t, link, to)
+	mustReach(t, other, to) // has its own count
+	for _, conn := range open {
+		must(t, conn.(*net.TCPConn).SetLinger(0))
+		must(t, conn.Close())
+	}
+	waitFor(t, "room for a connection", func() bool {
+		_, err := reach(t, link, to, wait)
+		return err == nil
+	})
+}
+
+// flush removes the table, as reloading a firewall does, does what is to be done without it, and waits until it is back.
+func flush(t *testing.T, n *Network, meanwhile ...func()) {
+	t.Helper()
+	must(t, sweepTable(n.name))
+	for _, do := range meanwhile {
+		do()
+	}
+	waitFor(t, "the table", func() bool {
+		exists, err := tableExists(n.name)
+		return exists && err == nil
+	})
 }
 
 func sendRaw(from netip.Addr, to netip.AddrPort, text string) error {

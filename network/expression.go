@@ -28,8 +28,8 @@ var (
 		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: firstRegister},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: firstRegister, Data: []byte{unix.IPPROTO_TCP}},
 	}
-	reset  = []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}}
-	refuse = []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED}}
+	reset      = []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}}
+	prohibited = []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED}}
 
 	// answers holds for packets of connections that the other side has opened, and for errors about them.
 	answers = []expr.Any{
@@ -83,6 +83,16 @@ func verdictOf(verdicts *nftables.Set) []expr.Any {
 	return []expr.Any{&expr.Lookup{
 		SourceRegister: firstRegister, SetName: verdicts.Name, SetID: verdicts.ID,
 		IsDestRegSet: true, DestRegister: unix.NFT_REG_VERDICT,
+	}}
+}
+
+// countsOver counts the packet's connection with the key's and holds if these are more than most. It is for packets that
+// open a connection.
+func countsOver(counts *nftables.Set, most uint32) []expr.Any {
+	const over = 1 // NFT_CONNLIMIT_F_INV
+	return []expr.Any{&expr.Dynset{
+		SrcRegKey: firstRegister, SetName: counts.Name, SetID: counts.ID, Operation: unix.NFT_DYNSET_OP_ADD,
+		Exprs: []expr.Any{&expr.Connlimit{Count: most, Flags: over}},
 	}}
 }
 

@@ -73,12 +73,13 @@ func (l *Link) Close() error {
 
 // open gives the namespace its file and the address its policy.
 func (l *Link) open() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	if err := mountNamespace(l.wire.namespace, l.path); err != nil {
 		return err
 	}
-	l.endpoints = l.network.names.resolve(l.policy.targets, time.Now())
+	endpoints := l.network.names.resolve(l.policy.targets, time.Now())
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.endpoints = endpoints
 	if err := l.network.rules.add(l.changes()...); err != nil {
 		return err
 	}

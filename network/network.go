@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -53,9 +54,10 @@ type Network struct {
 	stop context.CancelFunc
 	done sync.WaitGroup // the goroutines Open has started
 
-	mu     sync.Mutex // guards what follows
-	links  map[string]*Link
-	closed bool
+	mu        sync.Mutex // guards what follows
+	links     map[string]*Link
+	closed    bool
+	attaching sync.WaitGroup // calls of attach; none is added once closed
 }
 
 // Open removes what an earlier holder of the slot has left in the kernel and sets up the node's rules. It switches the
@@ -135,6 +137,7 @@ func (n *Network) attach(id string, egress lull.Egress) (*Link, error) {
 	if err := n.register(link); err != nil {
 		return nil, err
 	}
+	defer n.attaching.Done()
 	if link.wire, err = n.wires.take(); err != nil {
 		n.unregister(link)
 		return nil, err
@@ -149,14 +152,14 @@ func (n *Network) attach(id string, egress lull.Egress) (*Link, error) {
 func (n *Network) Close() error {
 	n.mu.Lock()
 	n.closed = true
-	links := make([]*Link, 0, len(n.links))
-	for _, link := range n.links {
-		links = append(links, link)
-	}
 	n.mu.Unlock()
-
+	n.attaching.Wait()
 	n.stop()
 	n.done.Wait()
+
+	n.mu.Lock()
+	links := slices.Collect(maps.Values(n.links))
+	n.mu.Unlock()
 	errs := make([]error, len(links))
 	var closing sync.WaitGroup
 	for i, link := range links {
@@ -173,6 +176,7 @@ func (n *Network) Close() error {
 	return nil
 }
 
+// register makes the link known by its id. Who calls it calls attaching.Done later.
 func (n *Network) register(link *Link) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -183,6 +187,7 @@ func (n *Network) register(link *Link) error {
 		return errors.New("id is attached already")
 	}
 	n.links[link.id] = link
+	n.attaching.Add(1)
 	return nil
 }
 

@@ -188,3 +188,21 @@ func TestManyAtOnce(t *testing.T) {
 	}
 	all.Wait()
 }
+
+func TestCloseWhileAttaching(t *testing.T) {
+	n, _ := openNetwork(t, Options{})
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			link, err := n.Attach(portText(uint16(serial.Add(1))), lull.Egress{lull.EgressInternet})
+			if err == nil && link.Restore() == nil {
+				_ = link.Close()
+			}
+		})
+	}
+	must(t, n.Close()) // and once more at the end of the test, with the look for what is left
+	all.Wait()
+	if _, err := n.Attach("late", nil); err == nil {
+		t.Error("attached to a closed network")
+	}
+}

@@ -21,6 +21,7 @@ import (
 type rules struct {
 	prefix      string // of the names of the host's ends: "lull3-"
 	block       netip.Prefix
+	most        uint32 // connections to elsewhere that one environment may have
 	nameServers []netip.AddrPort
 	forbidden   []netip.Prefix // that "internet" does not include
 
@@ -33,11 +34,15 @@ type rules struct {
 	ranges   *nftables.Set // forbidden
 	counts   *nftables.Set // address, with the connections it has; the kernel fills it
 	chains   map[policyKind]*nftables.Chain
+	refusal  *nftables.Chain
 
 	mu   sync.Mutex     // orders transactions, which take the kernel microseconds, and guards what follows
 	conn *nftables.Conn // nil before install and after a transaction that failed
 	held map[*nftables.Set]map[string]nftables.SetElement
 }
+
+// mostConnections keeps one environment from filling the kernel's table of connections, which all share.
+const mostConnections = 16384
 
 // special are the ranges of IPv4 that are not the internet.
 var special = []netip.Prefix{
@@ -62,6 +67,7 @@ func newRules(name string, own block, pool netip.Prefix, nameServers []netip.Add
 	r := &rules{
 		prefix:      name + "-",
 		block:       own.prefix,
+		most:        mostConnections,
 		nameServers: nameServers,
 		forbidden:   outermost(append(slices.Clone(special), pool)),
 		table:       table,
@@ -76,7 +82,8 @@ func newRules(name string, own block, pool netip.Prefix, nameServers []netip.Add
 			toInternet: {Table: table, Name: "internet"},
 			toListed:   {Table: table, Name: "listed"},
 		},
-		held: map[*nftables.Set]map[string]nftables.SetElement{},
+		refusal: &nftables.Chain{Table: table, Name: "refusal"},
+		held:    map[*nftables.Set]map[string]nftables.SetElement{},
 	}
 	r.policies.IsMap, r.policies.DataType = true, nftables.TypeVerdict
 	r.networks.Interval, r.ranges.Interval = true, true
@@ -93,6 +100,7 @@ type chain struct {
 func (r *rules) program() []chain {
 	from, to := interfaceIs(expr.MetaKeyIIFNAME, expr.CmpOpEq, r.prefix), interfaceIs(expr.MetaKeyOIFNAME, expr.CmpOpEq, r.prefix)
 	listed := slices.Concat(load(source, 0), load(destination, 1), load(protocol, 2), load(port, 3), in(r.targets))
+	refuse := []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: r.refusal.Name}}
 	toNameServer := slices.Concat(load(destination, 0), load(protocol, 1), load(port, 2), in(r.servers))
 	return []chain{
 		{r.hook("antispoof", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw), [][][]expr.Any{
@@ -103,19 +111,19 @@ func (r *rules) program() []chain {
 			{from, answers, accept},
 			{from, toNameServer, load(source, 0), verdictOf(r.policies)},
 			{from, listed, accept},
-			{from, isTCP, reset},
 			{from, refuse},
 		}},
 		{r.hook("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter), [][][]expr.Any{
 			{to, answers, accept},
-			{to, isTCP, reset},
 			{to, refuse},
 			{from, answers, accept},
-			{from, load(source, 0), countsOver(r.counts, r.most), isTCP, reset},
 			{from, load(source, 0), countsOver(r.counts, r.most), refuse},
 			{from, load(source, 0), verdictOf(r.policies)},
-			{from, isTCP, reset},
 			{from, refuse},
+		}},
+		{r.refusal, [][][]expr.Any{
+			{isTCP, reset},
+			{prohibited},
 		}},
 		{r.chains[toInternet], [][][]expr.Any{
 			{toNameServer, accept},

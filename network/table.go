@@ -20,6 +20,11 @@ const guardInterval = time.Second
 func (r *rules) install() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.reinstall()
+}
+
+// reinstall does what install says. r.mu is held.
+func (r *rules) reinstall() error {
 	return r.transact(func() error {
 		if err := r.addTable(); err != nil {
 			return err
@@ -38,10 +43,11 @@ func (r *rules) install() error {
 // addTable puts all but the elements into the transaction.
 func (r *rules) addTable() error {
 	r.conn.AddTable(r.table)
+	r.conn.AddChain(r.refusal)
 	for _, chain := range r.chains {
 		r.conn.AddChain(chain)
 	}
-	for _, set := range []*nftables.Set{r.members, r.policies, r.networks, r.targets} {
+	for _, set := range []*nftables.Set{r.members, r.policies, r.networks, r.targets, r.counts} {
 		if err := r.conn.AddSet(set, nil); err != nil {
 			return err
 		}
@@ -67,17 +73,12 @@ func (r *rules) addTable() error {
 func (r *rules) add(changes ...change) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	err := r.transact(func() error {
-		for _, change := range changes {
-			if len(change.elements) == 0 {
-				continue
-			}
-			if err := r.conn.SetAddElements(change.set, change.elements); err != nil {
-				return err
-			}
+	err := r.apply((*nftables.Conn).SetAddElements, changes)
+	if r.vanished(err) {
+		if err = r.reinstall(); err == nil {
+			err = r.apply((*nftables.Conn).SetAddElements, changes)
 		}
-		return nil
-	})
+	}
 	if err != nil {
 		return err
 	}
@@ -101,23 +102,35 @@ func (r *rules) remove(changes ...change) error {
 			delete(r.held[change.set], string(element.Key))
 		}
 	}
-	err := r.transact(func() error {
+	err := r.apply((*nftables.Conn).SetDeleteElements, changes)
+	if r.vanished(err) {
+		return nil
+	}
+	return err
+}
+
+// apply makes the changes in one transaction. r.mu is held.
+func (r *rules) apply(how func(*nftables.Conn, *nftables.Set, []nftables.SetElement) error, changes []change) error {
+	return r.transact(func() error {
 		for _, change := range changes {
 			if len(change.elements) == 0 {
 				continue
 			}
-			if err := r.conn.SetDeleteElements(change.set, change.elements); err != nil {
+			if err := how(r.conn, change.set, change.elements); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-	if errors.Is(err, unix.ENOENT) {
-		if exists, lookErr := tableExists(r.table.Name); lookErr == nil && !exists {
-			return nil
-		}
+}
+
+// vanished reports whether err is because somebody has removed the table.
+func (r *rules) vanished(err error) bool {
+	if !errors.Is(err, unix.ENOENT) {
+		return false
 	}
-	return err
+	exists, err := tableExists(r.table.Name)
+	return err == nil && !exists
 }
 
 // transact sends what fill puts into the connection. The connection is kept: closing one makes the kernel wait until
@@ -169,10 +182,12 @@ func (r *rules) runGuard(ctx context.Context, log *slog.Logger) {
 }
 
 func (r *rules) guard(log *slog.Logger) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	exists, err := tableExists(r.table.Name)
 	if err != nil || exists {
 		return err
 	}
 	log.Warn("egress rules of environments were removed from outside, they are put back", "table", r.table.Name)
-	return r.install()
+	return r.reinstall()
 }

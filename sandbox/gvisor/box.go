@@ -71,21 +71,24 @@ func (b *box) ended() bool {
 
 // failed turns the error of a verb into ErrExited if the sandbox is at its end, which may show in the error a moment
 // before it shows in the process, and in Done.
-func (b *box) failed(verb string, err error) error {
+func (b *box) failed(verb string, err error, moment time.Duration) error {
 	if err == nil {
 		return nil
 	}
-	if b.dying() {
+	if b.dying(moment) {
 		<-b.done
 		return sandbox.ErrExited
 	}
 	return fmt.Errorf("%s sandbox %s: %w", verb, b.spec.ID, err)
 }
 
+// dyingMoment is how long a sentry that no longer answers may take until it has ended.
+const dyingMoment = 50 * time.Millisecond
+
 // dying reports whether the sentry has ended, or ends within a moment.
-func (b *box) dying() bool {
+func (b *box) dying(moment time.Duration) bool {
 	poll := []unix.PollFd{{Fd: int32(b.pidfd), Events: unix.POLLIN}}
-	n, err := unix.Poll(poll, 50)
+	n, err := unix.Poll(poll, int(moment.Milliseconds()))
 	return n > 0 || err == nil && b.ended()
 }
 
@@ -112,7 +115,7 @@ func (b *box) turn(ctx context.Context, verb string, paused bool, call func(id s
 		return nil
 	}
 	if err := call(b.spec.ID); err != nil {
-		return b.failed(verb, err)
+		return b.failed(verb, err, dyingMoment)
 	}
 	b.paused = paused
 	return nil
@@ -126,7 +129,7 @@ func (b *box) Dial(ctx context.Context, port int) (net.Conn, error) {
 	// No keep-alive: the sandbox may be away for days, and nothing but an answer it cannot give would come of a probe.
 	dialer := net.Dialer{KeepAlive: -1, KeepAliveConfig: net.KeepAliveConfig{Enable: false}}
 	conn, err := dialer.DialContext(ctx, "tcp4", fmt.Sprintf("%s:%d", b.link.Addr(), port))
-	return conn, b.failed("dial", err)
+	return conn, b.failed("dial", err, 0) // that nobody listens is nothing unusual
 }
 
 // Listeners asks the sentry, which knows also while the app is paused. (Its /proc/net/tcp has no addresses in it for
@@ -136,7 +139,7 @@ func (b *box) Listeners(ctx context.Context) ([]sandbox.Listener, error) {
 		return nil, sandbox.ErrExited
 	}
 	listeners, err := b.line.listeners(ctx)
-	return listeners, b.failed("list the listeners of", err)
+	return listeners, b.failed("list the listeners of", err, dyingMoment)
 }
 
 // Usage reads the counters of the sandbox's cgroup. They include gVisor's own needs.
@@ -146,7 +149,7 @@ func (b *box) Usage() (sandbox.Usage, error) {
 	}
 	memory, err := b.cgroup.memory()
 	cpu, cpuErr := b.cgroup.cpuTime()
-	return sandbox.Usage{Memory: memory, CPU: cpu}, b.failed("read the usage of", errors.Join(err, cpuErr))
+	return sandbox.Usage{Memory: memory, CPU: cpu}, b.failed("read the usage of", errors.Join(err, cpuErr), dyingMoment)
 }
 
 // Stop asks the process to end, waits at most grace, then kills the sandbox.
@@ -170,7 +173,7 @@ func (b *box) ask() error {
 	if err := b.Resume(context.Background()); err != nil {
 		return err
 	}
-	return b.failed("signal", b.sentry.SignalContainer(b.spec.ID, unix.SIGTERM, false))
+	return b.failed("signal", b.sentry.SignalContainer(b.spec.ID, unix.SIGTERM, false), dyingMoment)
 }
 
 // kill ends the sandbox's processes. The sentry is the first in its process namespace: all others go with it.

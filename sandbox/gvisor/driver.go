@@ -115,14 +115,14 @@ func useExecutable(path string) error {
 	if _, err := os.Stat(path); err != nil {
 		return fmt.Errorf("find the sandboxes' executable: %w", err)
 	}
-	executable.Lock()
-	defer executable.Unlock()
+	exePathMu.Lock()
+	defer exePathMu.Unlock()
 	specutils.ExePath = path
 	return nil
 }
 
-// executable guards gVisor's variable.
-var executable sync.Mutex
+// exePathMu guards gVisor's variable.
+var exePathMu sync.Mutex
 
 // Name is "gvisor".
 func (d *Driver) Name() string { return "gvisor" }

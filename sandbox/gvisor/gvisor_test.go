@@ -1,4 +1,4 @@
-package gvisor_test
+package gvisor
 
 import (
 	"errors"
@@ -13,7 +13,6 @@ import (
 	"github.com/lull-dev/lull/host"
 	"github.com/lull-dev/lull/network"
 	"github.com/lull-dev/lull/sandbox"
-	"github.com/lull-dev/lull/sandbox/gvisor"
 	"github.com/lull-dev/lull/sandbox/sandboxtest"
 )
 
@@ -65,7 +64,7 @@ func needRoot(t testing.TB) {
 }
 
 // newDriver makes a driver with a slot and a network of its own.
-func newDriver(t testing.TB) *gvisor.Driver {
+func newDriver(t testing.TB) *Driver {
 	t.Helper()
 	needRoot(t)
 	path := executable(t)
@@ -80,7 +79,7 @@ func newDriver(t testing.TB) *gvisor.Driver {
 	if err != nil {
 		t.Fatal(errors.Join(err, slot.Release()))
 	}
-	driver, err := gvisor.New(gvisor.Options{Slot: slot, Network: net, Executable: path, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	driver, err := New(Options{Slot: slot, Network: net, Executable: path, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {
 		t.Fatal(errors.Join(err, net.Close(), slot.Release()))
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 	abi "gvisor.dev/gvisor/pkg/abi/linux"
@@ -21,6 +22,9 @@ import (
 type inside struct {
 	line   int
 	kernel atomic.Pointer[kernel.Kernel] // known from the first patched system call on
+
+	began    time.Time   // no later than gVisor's first reading of the clock, and not much earlier
+	hastened atomic.Bool // see hastenClock
 
 	refuse sync.Once
 
@@ -45,7 +49,7 @@ func callNode(bundle string) (*inside, error) {
 	if err := withShortPath(bundle, lineFile, func(addr unix.Sockaddr) error { return unix.Connect(fd, addr) }); err != nil {
 		return nil, fmt.Errorf("call the node: %w", err)
 	}
-	in := &inside{line: fd, wider: map[boundPort]netip.Addr{}}
+	in := &inside{line: fd, wider: map[boundPort]netip.Addr{}, began: time.Now()}
 	go in.runLine()
 	return in, nil
 }

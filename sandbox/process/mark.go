@@ -69,6 +69,9 @@ func endOrphans() int {
 		if namespace, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid)); err != nil || namespace != own {
 			continue
 		}
+		if _, err := readStat(pid); err != nil { // dead already, and not yet forgotten
+			continue
+		}
 		if unix.Kill(pid, unix.SIGKILL) == nil {
 			count++
 		}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -192,6 +193,24 @@ func TestDialRefusesOthersPorts(t *testing.T) {
 	must(t, err)
 	_ = conn.Close()
 }
+
+func TestManyListenersAreFound(t *testing.T) {
+	const count = 200
+	command := sandboxtest.Command("serve")
+	for range count {
+		command = append(command, "127.0.0.1:0")
+	}
+	var out transcript
+	b := start(t, newDriver(t), sandbox.Spec{Args: command, Stdout: &out})
+	out.wait(t, "ready")
+	listeners, err := b.Listeners(t.Context())
+	must(t, err)
+	if len(listeners) != count || !slices.IsSortedFunc(listeners, byPort) {
+		t.Errorf("%d listeners, want %d in order of port: %v", len(listeners), count, listeners)
+	}
+}
+
+func byPort(a, b sandbox.Listener) int { return int(a.Addr.Port()) - int(b.Addr.Port()) }
 
 func TestCloseWhileStarting(t *testing.T) {
 	for range 20 {

@@ -30,15 +30,20 @@ func members(leader int, m mark) []member {
 				continue
 			}
 		}
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil {
-			continue // it has just ended
-		}
-		if process, err := parseStat(stat); err == nil && process.pid == pid {
+		if process, err := readStat(pid); err == nil { // else it has just ended
 			found = append(found, process)
 		}
 	}
 	return found
+}
+
+// readStat reads what a process is and uses. It fails with errDead for one that has ended but is still known.
+func readStat(pid int) (member, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return member{}, err
+	}
+	return parseStat(stat)
 }
 
 var errDead = errors.New("process is dead")

@@ -24,6 +24,7 @@ type suite struct {
 	driver    sandbox.Driver
 	can       sandbox.Capabilities
 	newDriver func(*testing.T) sandbox.Driver
+	ports     sync.Map // given out by port
 }
 
 var lastID atomic.Int64
@@ -43,16 +44,22 @@ func (s *suite) spec(mode string, args ...string) sandbox.Spec {
 }
 
 // port returns a port for a program to listen on: want if every sandbox has its ports to itself, else one that is free.
+// The kernel gives a port again once its listener is closed; the suite does not.
 func (s *suite) port(t *testing.T, want int) int {
 	if s.can.Ports {
 		return want
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		_ = l.Close()
+		if _, taken := s.ports.LoadOrStore(port, true); !taken {
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // box is a running sandbox, closed at the end of its test.

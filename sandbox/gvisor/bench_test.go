@@ -1,0 +1,182 @@
+package gvisor
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/lull-dev/lull"
+	"github.com/lull-dev/lull/sandbox"
+)
+
+// helloServer is the server that everything is measured with.
+const helloServer = `require("http").createServer((q, r) => r.end("hello")).listen(process.env.PORT, process.env.HOST)`
+
+func helloDir(tb testing.TB) string {
+	dir := tb.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "server.js"), []byte(helloServer), 0o644); err != nil {
+		tb.Fatal(err)
+	}
+	return dir
+}
+
+func helloSpec(id, dir string) sandbox.Spec {
+	return sandbox.Spec{
+		ID: id, Args: []string{"node", "server.js"}, Dir: lull.AppDir,
+		Env:    []string{"PATH=/usr/local/bin:/usr/bin:/bin", "PORT=8080", "HOST=0.0.0.0", "HOME=/home/app"},
+		Mounts: []sandbox.Mount{{Source: dir, Target: lull.AppDir, Mode: sandbox.Layered}},
+		Limits: lull.DefaultManifest().Resources,
+		Egress: lull.Egress{lull.EgressInternet},
+	}
+}
+
+// firstResponse asks again and again until a server answers, over a new connection each time.
+func firstResponse(tb testing.TB, dial func(context.Context) (net.Conn, error)) {
+	tb.Helper()
+	client := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
+	}}
+	deadline := time.Now().Add(30 * time.Second)
+	for pause := time.NewTicker(time.Millisecond); ; <-pause.C {
+		response, err := client.Get("http://hello/")
+		if err == nil {
+			_, _ = io.Copy(io.Discard, response.Body)
+			response.Body.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			tb.Fatalf("no response: %v", err)
+		}
+	}
+}
+
+// listens waits until the app listens, the way a fleet does: asking for listeners costs the sandbox less than dialling.
+func listens(tb testing.TB, sb sandbox.Sandbox) {
+	tb.Helper()
+	for pause := time.NewTicker(2 * time.Millisecond); ; <-pause.C {
+		found, err := sb.Listeners(tb.Context())
+		if err != nil {
+			tb.Fatal(err)
+		}
+		if len(found) > 0 {
+			return
+		}
+	}
+}
+
+// BenchmarkFirstResponse measures from nothing to the first response: of node on the host, and of node in a sandbox.
+func BenchmarkFirstResponse(b *testing.B) {
+	dir := helloDir(b)
+	b.Run("bare", func(b *testing.B) {
+		for b.Loop() {
+			bareResponse(b, dir)
+		}
+	})
+	b.Run("sandbox", func(b *testing.B) {
+		driver := newDriver(b)
+		n := 0
+		b.ResetTimer()
+		for b.Loop() {
+			n++
+			sb, err := driver.Start(b.Context(), helloSpec(fmt.Sprint("hello-", n), dir))
+			if err != nil {
+				b.Fatal(err)
+			}
+			listens(b, sb)
+			firstResponse(b, func(ctx context.Context) (net.Conn, error) { return sb.Dial(ctx, 8080) })
+			b.StopTimer()
+			if err := sb.Close(); err != nil {
+				b.Fatal(err)
+			}
+			b.StartTimer()
+		}
+	})
+}
+
+func bareResponse(b *testing.B, dir string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	addr := l.Addr().String()
+	_, port, _ := net.SplitHostPort(addr)
+	l.Close()
+	cmd := exec.Command("node", "server.js")
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "HOST=127.0.0.1", "PORT="+port)
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	firstResponse(b, func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", addr)
+	})
+	b.StopTimer()
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	b.StartTimer()
+}
+
+// BenchmarkSandbox measures the verbs on a sandbox that runs node.
+func BenchmarkSandbox(b *testing.B) {
+	driver := newDriver(b)
+	sb, err := driver.Start(b.Context(), helloSpec("hello", helloDir(b)))
+	if err != nil {
+		b.Fatal(err)
+	}
+	dial := func(ctx context.Context) (net.Conn, error) { return sb.Dial(ctx, 8080) }
+	firstResponse(b, dial)
+	must := func(err error) {
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	began := time.Now()
+	must(sb.Pause(b.Context()))
+	first := time.Since(began)
+	must(sb.Resume(b.Context()))
+	b.Run("pause", func(b *testing.B) {
+		b.ReportMetric(float64(first.Microseconds())/1000, "ms/first")
+		for b.Loop() {
+			must(sb.Pause(b.Context()))
+			b.StopTimer()
+			must(sb.Resume(b.Context()))
+			b.StartTimer()
+		}
+	})
+	b.Run("resume", func(b *testing.B) {
+		for b.Loop() {
+			b.StopTimer()
+			must(sb.Pause(b.Context()))
+			b.StartTimer()
+			must(sb.Resume(b.Context()))
+		}
+	})
+	b.Run("warm-response", func(b *testing.B) {
+		for b.Loop() {
+			firstResponse(b, dial)
+		}
+	})
+	b.Run("response-after-resume", func(b *testing.B) {
+		for b.Loop() {
+			b.StopTimer()
+			must(sb.Pause(b.Context()))
+			b.StartTimer()
+			must(sb.Resume(b.Context()))
+			firstResponse(b, dial)
+		}
+	})
+	b.Run("listeners", func(b *testing.B) {
+		for b.Loop() {
+			_, err := sb.Listeners(b.Context())
+			must(err)
+		}
+	})
+}
