@@ -259,6 +259,52 @@ func TestAnswerBeforeTheWholeBody(t *testing.T) {
 	}
 }
 
+// TestEarlyAnswersEndTheSending: the answer is over while the body trickles, and then it stops trickling.
+func TestEarlyAnswersEndTheSending(t *testing.T) {
+	d := openRaw(t, Config{BodyTimeout: time.Hour}, func(conn net.Conn, in *bufio.Reader) {
+		in.ReadString('x')
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		io.Copy(io.Discard, in)
+	})
+	var wait sync.WaitGroup
+	for i := range 300 {
+		wait.Go(func() {
+			conn, err := net.Dial("tcp", d.addr)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			fmt.Fprint(conn, "POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 1000000\r\n\r\n")
+			for range i {
+				io.WriteString(conn, "x")
+			}
+			io.WriteString(conn, "x")
+			conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+			if got, err := io.ReadAll(conn); !strings.HasSuffix(string(got), "\r\n\r\nok") {
+				t.Errorf("came %q, %v", got, err)
+			}
+		})
+	}
+	wait.Wait()
+	d.env.awaitCounts(t, counts{})
+}
+
+// untouchable is a client whose deadline must be left alone.
+type untouchable struct {
+	client
+	t *testing.T
+}
+
+func (u untouchable) readWithin(time.Duration) { u.t.Error("an interruption was undone") }
+
+func TestAnInterruptionOfTheBodyLasts(t *testing.T) {
+	x := &exchange{g: New(Config{}), from: untouchable{t: t}, leaving: true}
+	if _, err := x.moreBody(nil); err != errAnswered {
+		t.Errorf("moreBody says %v", err)
+	}
+}
+
 // TestConversation: an app and a client that take turns while both bodies are open.
 func TestConversation(t *testing.T) {
 	d := openHandler(t, Config{BodyTimeout: 100 * time.Millisecond, StreamAfter: 300 * time.Millisecond},

@@ -37,10 +37,10 @@ type conn struct {
 	served  bool // it has had a request
 	gone    bool // somebody else has it now
 	idle    atomic.Bool
-	x       atomic.Pointer[exchange] // under way
 
-	mu    sync.Mutex
-	after lasting // what became of the connection; nil while exchanges are served
+	mu    sync.Mutex // guards what follows, so that kill finds it
+	x     *exchange  // under way
+	after lasting    // what became of the connection; nil while exchanges are served
 }
 
 func newConn(g *Gateway, accepted net.Conn) *conn {
@@ -83,7 +83,7 @@ func (c *conn) lasting() lasting {
 func (c *conn) become(after lasting) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.after = after
+	c.x, c.after = nil, after
 }
 
 // again prepares the connection for the next request, after a stream. It reports false if it must end.
@@ -123,8 +123,8 @@ func (c *conn) next() (more bool) {
 			c.g.Log.Error("exchange panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			c.conn.Reset()
 			more = false
+			c.forgetExchange()
 		}
-		c.x.Store(nil)
 	}()
 	if err := x.req.Parse(head); err != nil {
 		x.page = bytes.Contains(http1.Value(x.req.Fields, http1.Accept), []byte("text/html"))
@@ -155,13 +155,14 @@ func (c *conn) exchange(x *exchange) (more bool) {
 			return false
 		}
 	}
-	switch last := x.last; {
-	case bodyLeft:
+	if bodyLeft {
 		c.linger()
 		return false
-	case last:
+	}
+	if x.last {
 		return false
 	}
+	c.forgetExchange()
 	x.recycle()
 	return true
 }
@@ -243,8 +244,16 @@ var exchanges = sync.Pool{New: func() any { return new(exchange) }}
 func (c *conn) newExchange() *exchange {
 	x := exchanges.Get().(*exchange)
 	x.g, x.from, x.sender, x.ctx, x.cancel = c.g, c, c.sender, c.ctx, c.cancel
-	c.x.Store(x)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.x = x
 	return x
+}
+
+func (c *conn) forgetExchange() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.x = nil
 }
 
 // recycle gives an exchange back that nobody else can know of any more.
@@ -342,12 +351,14 @@ func (c *conn) interruptIdle() {
 // kill ends the connection and what it carries.
 func (c *conn) kill() {
 	c.cancel(errCutOff)
-	if x := c.x.Load(); x != nil {
-		x.giveUp(errCutOff)
-	}
 	c.conn.Reset()
-	if after := c.lasting(); after != nil {
-		after.kill()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.x != nil {
+		c.x.giveUp(errCutOff)
+	}
+	if c.after != nil {
+		c.after.kill()
 	}
 }
 

@@ -84,6 +84,7 @@ type exchange struct {
 	link     *link
 	cause    error // why it was given up
 	answered bool  // the answer has begun to come
+	leaving  bool  // the rest of the body is not wanted
 	stream   fleet.Stream
 }
 

@@ -3,10 +3,12 @@
 //
 //	client ──▶ conn (HTTP/1.x) ─┐
 //	client ──▶ h2 (cleartext) ──┴▶ exchange ──▶ link ──▶ environment
-//	                                  └ 101 ──▶ tunnel
+//	                                  ├ 101 ──▶ tunnel
+//	                                  └ an answer that stays open ──▶ feed
 //
-// One goroutine serves an HTTP/1 connection; a second one exists only while a request body is on its way, while somebody
-// waits longer than a moment, or for the way back of a tunnel. Nothing that waits holds a buffer.
+// One goroutine serves an HTTP/1 connection; a second one exists only while a request body is on its way, or while somebody
+// waits longer than a moment. Nothing that waits holds a buffer. A tunnel or feed on which nothing moves holds no goroutine
+// either: its sockets are parked with a poller.
 package gateway
 
 import (

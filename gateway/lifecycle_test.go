@@ -135,6 +135,20 @@ func TestAppThatGoesBeforeItsAnswer(t *testing.T) {
 		answer, body = d.do(d.client(), newRequest(t, "POST", "http://app.test/", &endless{100_000}))
 		failed(t, answer, body, lull.KindTimeout)
 	})
+	t.Run("it does not read", func(t *testing.T) {
+		over := make(chan struct{})
+		defer close(over)
+		d := openRaw(t, Config{}, func(conn net.Conn, in *bufio.Reader) { <-over })
+		d.apps.settings.RequestTimeout = 50 * time.Millisecond
+		c := d.dial().send("POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 1000000000\r\n\r\n")
+		go io.Copy(c.Conn, &endless{100 << 20})
+		answer, err := http.ReadResponse(c.in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(answer.Body)
+		failed(t, answer, string(body), lull.KindTimeout)
+	})
 }
 
 // TestTimeToAnswerBeginsAfterTheRequest: an upload may take longer than an answer.

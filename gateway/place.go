@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"os"
 	"time"
 
 	"github.com/lull-dev/lull"
@@ -118,7 +117,7 @@ func (x *exchange) hasEnded() bool {
 // came back, the request is here whole, and sending it twice does no harm.
 func (x *exchange) replayable(l *link, err error) bool {
 	return err != nil && l.used && !l.heard && l.cause.Load() == nil && x.given() == nil &&
-		x.idempotent && x.sending == nil && !errors.Is(err, os.ErrDeadlineExceeded)
+		x.idempotent && x.sending == nil && !isTimeout(err)
 }
 
 // explain turns the error that ended the exchange into what is said about it.
@@ -140,7 +139,7 @@ func (x *exchange) explain(l *link, err error) error {
 	switch {
 	case errors.As(err, &broken):
 		return brokenAnswer(broken.Reason, err)
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case isTimeout(err):
 		return timedOut(x.settings.RequestTimeout)
 	case x.hasEnded():
 		return endOf(x.place)
@@ -197,8 +196,7 @@ func (x *exchange) leave(l *link, err error) {
 	}
 	if x.sending != nil {
 		if err != nil || !x.sent.Load() { // the app has answered without waiting for the rest
-			l.cut(errAnswered)
-			x.from.interrupt()
+			x.stopSending(l)
 		}
 		x.from.unwatch()
 		<-x.sending

@@ -2,9 +2,10 @@ package gateway
 
 import (
 	"errors"
+	"fmt"
 	"io"
-	"os"
 
+	"github.com/lull-dev/lull"
 	"github.com/lull-dev/lull/gateway/http1"
 )
 
@@ -19,7 +20,6 @@ func (x *exchange) sendBody(l *link) {
 	go func() {
 		defer close(x.sending)
 		if x.copyBody(l) {
-			x.awaitAnswer(l)
 			x.from.watchHere()
 		}
 	}()
@@ -36,10 +36,12 @@ func (x *exchange) copyBody(l *link) bool {
 			x.sent.Store(true)
 		}
 		if x.sendErr = x.toApp(l); x.sendErr != nil {
-			return false // its answer may be on the way all the same
+			x.notTaken(l)
+			return false
 		}
 		switch {
 		case err == io.EOF:
+			x.awaitAnswer(l)
 			return true
 		case err != nil:
 			x.bodyFailed(err)
@@ -53,13 +55,39 @@ func (x *exchange) copyBody(l *link) bool {
 // may be in conversation.
 func (x *exchange) moreBody(l *link) (int, error) {
 	x.mu.Lock()
-	if x.answered {
+	leaving := x.leaving
+	switch {
+	case leaving: // and interrupted: that must last
+	case x.answered:
 		x.from.readWithin(0)
-	} else {
+	default:
 		x.from.readWithin(x.g.BodyTimeout)
 	}
 	x.mu.Unlock()
+	if leaving {
+		return 0, errAnswered
+	}
 	return x.source.ReadTo(&l.out)
+}
+
+// stopSending makes the goroutine that sends the body end.
+func (x *exchange) stopSending(l *link) {
+	l.cut(errAnswered)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.leaving = true
+	x.from.interrupt()
+}
+
+// notTaken deals with an app that does not take the body: its answer may be on the way all the same, unless it is just
+// asleep over it.
+func (x *exchange) notTaken(l *link) {
+	if isTimeout(x.sendErr) {
+		x.giveUp(&lull.Error{Kind: lull.KindTimeout, Err: x.sendErr, Message: fmt.Sprintf(
+			"The app did not read the request's body for %s.", x.settings.RequestTimeout)})
+		return
+	}
+	x.awaitAnswer(l)
 }
 
 // toApp writes what there is, in an environment that runs.
@@ -79,11 +107,15 @@ func (x *exchange) toApp(l *link) error {
 }
 
 func (x *exchange) bodyFailed(err error) {
+	x.mu.Lock()
+	leaving := x.leaving
+	x.mu.Unlock()
 	var malformed *http1.Error
 	switch {
+	case leaving:
 	case errors.As(err, &malformed):
 		x.giveUp(malformed)
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case isTimeout(err):
 		x.giveUp(errBodyLate)
 	default:
 		x.giveUp(errClientGone)

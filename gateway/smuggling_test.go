@@ -180,4 +180,7 @@ func TestAnswerNobodyAskedFor(t *testing.T) {
 			}
 		}
 	}
+	if got := d.env.dials.Load(); got < 20 {
+		t.Errorf("dialled %d times: a connection was kept after an answer too many", got)
+	}
 }

@@ -52,7 +52,9 @@ func newTunnel(c *conn, l *link, protocol []byte, patience time.Duration) *tunne
 // first sends the head of the answer, with what the app has said already after it.
 func (t *tunnel) first() error {
 	said := t.link.in.Buffered()
-	t.frames.pass(said)
+	if t.webSocket {
+		t.frames.pass(said)
+	}
 	t.c.out.Put(append(t.c.out.Tail(), said...))
 	t.link.in.Close()
 	t.link.out.Close()

@@ -93,7 +93,7 @@ func (n *Node) route(a *app, m lull.Manifest) {
 		delete(n.routes, domain)
 	}
 	a.domains = slices.Clone(m.Domains)
-	a.settings = gateway.Settings{RequestTimeout: m.Timeout.Request.Std()}
+	a.settings = gateway.Settings{RequestTimeout: m.Timeout.Request.Std(), IdlePause: m.Idle.Pause.Std()}
 	for _, domain := range a.domains {
 		n.routes[domain] = a.name
 	}
