@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"html"
+	"math"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/lull-dev/lull"
 	"github.com/lull-dev/lull/fleet"
@@ -26,6 +28,7 @@ type failure struct {
 	kind    lull.Kind
 	message string
 	hint    string
+	later   time.Duration // when it makes sense to try again; 0 if that is not known
 }
 
 // failureOf turns the error that ended an exchange into what the client is told. The insides of an error that has no kind
@@ -33,15 +36,15 @@ type failure struct {
 func failureOf(err error) failure {
 	var known *lull.Error
 	if errors.As(err, &known) {
-		return failure{known.Kind.Status(), known.Kind, known.Message, lull.HintOf(err)}
+		return failure{known.Kind.Status(), known.Kind, known.Message, lull.HintOf(err), fleet.RetryAfter(err)}
 	}
 	var refused *http1.Error
 	if errors.As(err, &refused) {
 		return failure{refused.Status, lull.KindInvalid, "This request was refused: " + refused.Reason + ".",
-			"Send it in a valid form."}
+			"Send it in a valid form.", 0}
 	}
 	return failure{http.StatusInternalServerError, lull.KindInternal, "Lull could not carry this request.",
-		"Try again; if it stays, the node's log says more."}
+		"Try again; if it stays, the node's log says more.", 0}
 }
 
 // retryAfter is how many seconds a client should wait; 0 says nothing.
@@ -49,6 +52,8 @@ func (f failure) retryAfter() int {
 	switch {
 	case f.status != http.StatusServiceUnavailable:
 		return 0
+	case f.later > 0:
+		return int(math.Ceil(f.later.Seconds()))
 	case f.kind == lull.KindStarting:
 		return 5
 	}
