@@ -34,10 +34,10 @@ race: ## all tests that can, with the race detector, again and again: make race 
 lint: ## gofmt, go vet, staticcheck, govulncheck
 	@make/lint.sh $(STATICCHECK) $(GOVULNCHECK)
 
-bench: ## measure, beside bare Node and Caddy
+bench: ## measure, beside bare Node and Caddy: make bench BENCHFLAGS=-markdown
 	@make/deps.sh bench
 	@$(MAKE) --no-print-directory build
-	go test -run '^$$' -bench . -benchtime 1x -timeout 30m ./bench/...
+	LULL_BINARY=$(CURDIR)/bin/lull go run ./bench $(BENCHFLAGS)
 
 clean: ## remove what was built
 	rm -rf bin .demo

@@ -66,6 +66,7 @@ func setUp(env *testscript.Env) error {
 	server := httptest.NewServer(control.Handler(node, []string{testToken}, nil, slog.New(slog.DiscardHandler)))
 	env.Defer(server.Close)
 	env.Values["node"] = node
+	env.Setenv("GORACE", "atexit_sleep_ms=0") // with the race detector every process would end with a second of sleep
 	env.Setenv("LULL_API", server.URL)
 	env.Setenv("LULL_TOKEN", testToken)
 	env.Setenv("CONFIG", env.WorkDir+"/config")

@@ -29,7 +29,6 @@ type fakeNode struct {
 type fakeApp struct {
 	releases []control.ReleaseInfo
 	current  int
-	logs     []control.LogEntry
 }
 
 func newFakeNode(dir string) *fakeNode {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -22,6 +23,7 @@ type ServeOptions struct {
 	Domain       string
 	Sandbox      string // gvisor, process, or "" for what this host can do
 	QuietHeaders bool
+	Drain        time.Duration // how long exchanges may go on when a release is replaced or the node ends
 	ConfigDir    string // where other commands of this user look for the node
 	Version      string
 	Log          *slog.Logger
@@ -61,6 +63,9 @@ func (a *app) serveCommand() *cobra.Command {
 			if opts.Sandbox != "" && opts.Sandbox != "gvisor" && opts.Sandbox != "process" {
 				return &usageError{command: "lull serve", message: fmt.Sprintf("there is no sandbox %q: choose gvisor or process", opts.Sandbox)}
 			}
+			if opts.Drain <= 0 {
+				return &usageError{command: "lull serve", message: "--drain must be more than 0"}
+			}
 			opts.Log, opts.ConfigDir, opts.Version = log, a.env.UserConfigDir, a.env.Version
 			opts.Data = a.path(opts.Data)
 			return a.env.Serve(cmd.Context(), opts, a.sayServing, a.force)
@@ -77,6 +82,7 @@ func (a *app) serveCommand() *cobra.Command {
 	flags.StringVar(&opts.Domain, "domain", "localhost", "apps are reached at <app>.`NAME`")
 	flags.StringVar(&opts.Sandbox, "sandbox", "", "gvisor or process; default: gvisor where it can run, which is Linux as root")
 	flags.BoolVar(&opts.QuietHeaders, "quiet-headers", false, "leave Lull-Environment and Server-Timing out of answers")
+	flags.DurationVar(&opts.Drain, "drain", 30*time.Second, "how long running exchanges may go on when a release is replaced or the node ends")
 	flags.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	flags.StringVar(&format, "log-format", "text", "text or json")
 	complete(cmd, "sandbox", []string{"gvisor", "process"})

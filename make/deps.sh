@@ -37,7 +37,6 @@ for_test() {
 for_bench() {
   for_demo
   need caddy caddy version
-  need wrk test -x /usr/bin/wrk
 }
 
 if ! command -v go >/dev/null; then
@@ -60,4 +59,8 @@ install() { "${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q
 if ! install 2>/dev/null; then
   "${run[@]}" apt-get update -qq || true
   install || echo "apt-get could not install all of: ${missing[*]}" >&2
+fi
+# The benchmarks start a Caddy of their own; its package also starts one as a service, on port 80.
+if [[ " ${missing[*]} " == *" caddy "* ]]; then
+  "${run[@]}" systemctl disable --now caddy >/dev/null 2>&1 || true
 fi
