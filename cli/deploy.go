@@ -79,7 +79,7 @@ func (a *app) source(dir string) (string, error) {
 		return "", fmt.Errorf("read %s: %w", dir, err)
 	}
 	if !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return !slices.Contains(notAnApp, e.Name()) }) {
-		return "", invalid(cmp.Or(path, dir)+" is empty: there is nothing to deploy", "write a server into it, or start from a template with: lull init"+argument(dir))
+		return "", invalid(path+" is empty: there is nothing to deploy", "write a server into it, or start from a template with: lull init"+argument(dir))
 	}
 	return path, nil
 }

@@ -24,7 +24,7 @@ type ServeOptions struct {
 	Sandbox      string // gvisor, process, or "" for what this host can do
 	QuietHeaders bool
 	Drain        time.Duration // how long exchanges may go on when a release is replaced or the node ends
-	ConfigDir    string // where other commands of this user look for the node
+	ConfigDir    string        // where other commands of this user look for the node
 	Version      string
 	Log          *slog.Logger
 }

@@ -271,7 +271,7 @@ func forward(log *slog.Logger) error {
 // uplinkMTU is the largest packet that leaves the host towards its default route.
 func uplinkMTU() int {
 	const ethernet = 1500
-	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	routes, err := whole(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_V4) })
 	if err != nil {
 		return ethernet
 	}

@@ -45,7 +45,7 @@ func sweepNamespaces(name string) error {
 }
 
 func sweepLinks(name string) error {
-	links, err := netlink.LinkList()
+	links, err := whole(netlink.LinkList)
 	if err != nil {
 		return fmt.Errorf("list interfaces: %w", err)
 	}

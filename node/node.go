@@ -130,13 +130,22 @@ func (n *Node) listen() error {
 		Apps: n, Domain: n.cfg.Domain, QuietHeaders: n.cfg.QuietHeaders, Log: n.cfg.Log, Metrics: n.registry,
 	})
 	n.api = control.NewServer(control.Handler(n, []string{n.token},
-		promhttp.HandlerFor(n.registry, promhttp.HandlerOpts{}), n.cfg.Log), n.cfg.Log)
+		promhttp.HandlerFor(n.registry, promhttp.HandlerOpts{}), n.cfg.Log, n.apiHosts()...), n.cfg.Log)
 	n.serve("front door", func() error { return n.gateway.Serve(front) })
 	n.serve("API", func() error { return n.api.Serve(back) })
 	if n.cfg.ConfigDir == "" {
 		return nil
 	}
 	return control.Announce(n.cfg.ConfigDir, n.Info().API, n.cfg.Data)
+}
+
+// apiHosts returns the names, besides addresses and localhost, by which the API may be called.
+func (n *Node) apiHosts() []string {
+	hosts := []string{n.cfg.Domain}
+	if name, err := os.Hostname(); err == nil {
+		hosts = append(hosts, name)
+	}
+	return hosts
 }
 
 func listen(flag, addr string) (net.Listener, error) {
