@@ -17,6 +17,9 @@ const (
 	maxCPURatio  = 1.0
 )
 
+// settle is how long what was stopped gets to be gone: its clearing up is not part of the next start.
+const settle = 300 * time.Millisecond
+
 // coldStarts compares the first answer of an app that is not running with that of a bare server that is started by hand.
 func (b bench) coldStarts(ctx context.Context, node *rig.Node) ([]row, error) {
 	say("cold starts: %d of each kind", b.coldRounds)
@@ -51,6 +54,7 @@ func coldLull(ctx context.Context, node *rig.Node) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
+	time.Sleep(settle)
 	client := node.Client()
 	defer client.CloseIdleConnections()
 	got, err := ask(ctx, client, node.URL("cold", "/"))
@@ -61,6 +65,7 @@ func coldLull(ctx context.Context, node *rig.Node) (time.Duration, error) {
 }
 
 func coldBare(ctx context.Context) (time.Duration, error) {
+	time.Sleep(settle)
 	start := time.Now()
 	server, err := startBare()
 	if err != nil {

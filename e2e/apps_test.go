@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -203,10 +204,65 @@ func TestLooking(t *testing.T) {
 	if err != nil || stranger.Code != 1 || !strings.Contains(stranger.Stderr, "token") {
 		t.Errorf("a call with a wrong token: %v, %s", err, stranger)
 	}
+	if metrics := s.metrics(); !strings.Contains(metrics, "\nlull_") {
+		t.Errorf("/metrics has nothing of Lull's:\n%.500s", metrics)
+	}
 	if result := s.command("rm", "looked-at", "--yes"); result.Code != 0 {
 		t.Errorf("lull rm: %s", result)
 	}
 	if gone := s.try(http.MethodGet, "looked-at", "/", ""); gone.Status != http.StatusNotFound {
 		t.Errorf("after lull rm the app answers %d", gone.Status)
 	}
+}
+
+// metrics returns what the node counts.
+func (s *stage) metrics() string {
+	s.t.Helper()
+	token, err := s.Token()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(within(s.t, 20*time.Second), http.MethodGet, s.API+"/metrics", nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		s.t.Fatalf("/metrics: %s, %v", resp.Status, err)
+	}
+	return string(body)
+}
+
+// lull logs -f shows a line when it is printed, and ends with Ctrl-C.
+func TestFollowLogs(t *testing.T) {
+	t.Parallel()
+	s := sharedNode(t)
+	s.deploy("apps/intruder", "talkative")
+
+	follow := s.Command(within(t, time.Minute), "logs", "talkative", "-f")
+	output, err := follow.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := follow.Start(); err != nil {
+		t.Fatal(err)
+	}
+	intrude[string](s, "talkative", "read", "path", "/no/such/file")
+	seen := false
+	for lines := bufio.NewScanner(output); !seen && lines.Scan(); {
+		seen = strings.Contains(lines.Text(), "/no/such/file")
+	}
+	if !seen {
+		t.Error("the line did not come")
+	}
+	if err := follow.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	_ = follow.Wait() // its exit code says that it was interrupted
 }

@@ -18,12 +18,12 @@ func TestHogsHarmOnlyThemselves(t *testing.T) {
 	for _, hog := range []struct {
 		name, resources string
 		path            string
-		says            string // what Lull says of it; "" if it just gets no more
+		says            string // what Lull says of it
 	}{
-		{"memory", "memory: 96MB", "/memory", "memory limit of 96MB (resources.memory)"},
-		{"forks", "processes: 40", "/forks", "limit of 40 processes (resources.processes)"},
-		{"disk-tmp", "disk: 24MB", "/disk?dir=/tmp", "disk limit of 24MB (resources.disk)"},
-		{"disk-app", "disk: 24MB", "/disk?dir=/app", "disk limit of 24MB (resources.disk)"},
+		{"memory", "memory: 96MB", "/memory", "resources.memory"},
+		{"forks", "processes: 40", "/forks", "resources.processes"},
+		{"disk-tmp", "disk: 24MB", "/disk?dir=/tmp", "resources.disk"},
+		{"disk-app", "disk: 24MB", "/disk?dir=/app", "resources.disk"},
 	} {
 		t.Run(hog.name, func(t *testing.T) {
 			s, app := s.with(t), "hog-"+hog.name

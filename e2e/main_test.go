@@ -162,24 +162,6 @@ func eventually(t *testing.T, d time.Duration, what string, check func() (ok boo
 	}
 }
 
-// steady fails if what read returns changes within d.
-func steady(t *testing.T, d time.Duration, what string, read func() string) {
-	t.Helper()
-	deadline, again := time.NewTimer(d), time.NewTicker(200*time.Millisecond)
-	defer deadline.Stop()
-	defer again.Stop()
-	for first := read(); ; {
-		select {
-		case <-deadline.C:
-			return
-		case <-again.C:
-		}
-		if now := read(); now != first {
-			t.Fatalf("%s changed within %s:\nfrom %s\nto   %s", what, d, first, now)
-		}
-	}
-}
-
 // copyApp copies a fixture to a directory of the test's own and lays files over it.
 func copyApp(t *testing.T, fixture string, files map[string]string) string {
 	t.Helper()

@@ -29,7 +29,7 @@ func TestRefusedDeploys(t *testing.T) {
 	}{
 		{"bad-empty", empty, []string{"is empty"}},
 		{"bad-nowhere", filepath.Join(empty, "nowhere"), []string{"no directory"}},
-		{"bad-package", "apps/bad/broken-package", []string{"package.json", "JSON"}},
+		{"bad-package", "apps/bad/broken-package", []string{"package.json:6:3"}},
 		{"bad-manifest", "apps/bad/manifest", []string{"3 mistakes", "lull.yaml:2:1", "concurency", "lull.yaml:4:8", "scale.max", "lull.yaml:6:10", "idle.pause"}},
 		{"bad-build", "apps/bad/failing-build", []string{"src/index.ts(3,7): error TS2322: wrong type", "3"}},
 		{"bad-exits", "apps/bad/exits", []string{"code 7", "DATABASE_URL is not set"}},

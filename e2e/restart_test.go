@@ -27,12 +27,13 @@ func TestRestart(t *testing.T) {
 	}
 	r.app = copyApp(t, "versions", map[string]string{"lull.yaml": "idle: {pause: 300ms}\n"})
 	r.start()
-	r.empty = r.holdings()
+	r.empty = r.settledHoldings()
 	r.deploy("1.0.0")
 
-	r.t.Log("SIGTERM while an environment runs")
-	r.get("/")
+	r.t.Log("SIGTERM while a download runs")
+	whole := r.startDownload("1")
 	r.stop()
+	whole.wait()
 	r.startAgain()
 
 	r.t.Log("SIGKILL while a download runs")
@@ -83,9 +84,10 @@ func (r *restarts) startAgain() {
 	if running := rig.Processes(r.binary); len(running) != 1 {
 		r.t.Errorf("besides the node there are processes of the one before:\n%s", strings.Join(running, "\n"))
 	}
-	if diff := cmp.Diff(r.empty, r.holdings()); diff != "" {
-		r.t.Errorf("before its first request the node holds (-as when it was new +now):\n%s", diff)
-	}
+	eventually(r.t, 10*time.Second, "before its first request the node holds what it held when it was new", func() (bool, any) {
+		diff := cmp.Diff(r.empty, r.holdings())
+		return diff == "", "(-new +now)\n" + diff
+	})
 	got := r.get("/")
 	if !slices.Contains(r.want, got) {
 		r.t.Fatalf("version %q is served, want one of %q\nnode:\n%s", got, r.want, tail(r.Log()))
@@ -170,6 +172,18 @@ func (r *restarts) killWhileDeploying(version, moment string) {
 		r.want = []string{version}
 	}
 	r.t.Logf("the deploy ended with %v", err)
+}
+
+// settledHoldings is holdings once they have not changed for a second: a node makes some things ahead.
+func (r *restarts) settledHoldings() (held []string) {
+	since := time.Now()
+	eventually(r.t, 10*time.Second, "what a new node holds stays the same", func() (bool, any) {
+		if now := r.holdings(); !slices.Equal(now, held) {
+			held, since = now, time.Now()
+		}
+		return time.Since(since) > time.Second, held
+	})
+	return held
 }
 
 // holdings lists what the node has on the machine, whatever its slot is called.

@@ -27,35 +27,35 @@ func slowly(verb string, d time.Duration) func(context.Context, string, sandbox.
 }
 
 // refusal gets a place that must be refused.
-func (w *world) refusal() (error, time.Duration) {
+func (w *world) refusal() (took time.Duration, err error) {
 	w.t.Helper()
 	began := time.Now()
 	p, err := w.Acquire(w.t.Context(), fleet.Want{Why: "GET /"})
 	if err == nil {
 		w.t.Fatalf("got a place on %s", p.Environment())
 	}
-	return err, time.Since(began)
+	return time.Since(began), err
 }
 
 // An app that dies on start: those who wait are told at once, with its last words, and it is not started in a loop.
 func TestAppDiesOnStart(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "broken"))
-		err, took := w.refusal()
+		took, err := w.refusal()
 		if took != 50*time.Millisecond {
 			t.Errorf("told after %v, want as soon as it died", took)
 		}
 		checkBackoff(t, err, time.Second)
-		err, took = w.refusal()
+		took, err = w.refusal()
 		if took != 0 || w.fake.Starts() != 1 {
 			t.Errorf("during the back-off: told after %v, started %d times", took, w.fake.Starts())
 		}
 		checkBackoff(t, err, time.Second)
 		sleep(400 * time.Millisecond)
-		err, _ = w.refusal()
+		_, err = w.refusal()
 		checkBackoff(t, err, 600*time.Millisecond)
 		sleep(time.Second)
-		err, took = w.refusal()
+		took, err = w.refusal()
 		if took != 50*time.Millisecond || w.fake.Starts() != 2 {
 			t.Errorf("after the back-off: told after %v, started %d times", took, w.fake.Starts())
 		}
@@ -107,7 +107,7 @@ func TestYoungDeathsAreForgivenTwice(t *testing.T) {
 			<-p.Done()
 			p.Free()
 		}
-		if err, took := w.refusal(); took != 0 || fleet.RetryAfter(err) != time.Second {
+		if took, err := w.refusal(); took != 0 || fleet.RetryAfter(err) != time.Second {
 			t.Errorf("after three: %v after %v", err, took)
 		}
 		sleep(time.Second)
@@ -145,7 +145,7 @@ func TestScaleOutThatFails(t *testing.T) {
 func TestAppThatNeverListens(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "silent", func(m *lull.Manifest) { m.Timeout.Start = lull.Duration(10 * time.Second) }))
-		err, took := w.refusal()
+		took, err := w.refusal()
 		if took < 10*time.Second || took > 10100*time.Millisecond {
 			t.Errorf("told after %v", took)
 		}
@@ -240,7 +240,7 @@ func TestListensButNotToHTTP(t *testing.T) {
 		w.fake = sandboxtest.NewFake(map[string]sandboxtest.Program{"app": many([]string{"127.0.0.1:5432"}, time.Hour, "0.0.0.0:1")})
 		w.Fleet = fleet.New(fleet.Config{App: "chat", Driver: w.fake, Prepare: prepare})
 		w.Use(release(1, "app", func(m *lull.Manifest) { m.Timeout.Start = lull.Duration(10 * time.Second) }))
-		err, _ := w.refusal()
+		_, err := w.refusal()
 		if !strings.Contains(err.Error(), "listens on 127.0.0.1:5432") || !strings.Contains(err.Error(), "8080") {
 			t.Errorf("says %q", err)
 		}
@@ -288,7 +288,7 @@ func TestStartThatFails(t *testing.T) {
 			change(w, &config)
 			w.Fleet = fleet.New(config)
 			w.Use(release(1, "app"))
-			if err, _ := w.refusal(); lull.KindOf(err) != lull.KindStarting || !strings.Contains(err.Error(), full.Error()) || !errors.Is(err, full) {
+			if _, err := w.refusal(); lull.KindOf(err) != lull.KindStarting || !strings.Contains(err.Error(), full.Error()) || !errors.Is(err, full) {
 				t.Errorf("%s: error is %v", name, err)
 			}
 		})

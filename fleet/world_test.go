@@ -26,7 +26,6 @@ type world struct {
 	t       *testing.T
 	fake    *sandboxtest.Fake
 	journal *memory
-	metrics *fleet.Metrics
 }
 
 var hello = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") })

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -176,7 +177,7 @@ type serverLog struct {
 }
 
 func (l *serverLog) write(level slog.Level, text string, args []any) {
-	l.log.Log(nil, level, "store server", "says", strings.TrimSpace(fmt.Sprintf(text, args...))) //nolint:staticcheck // there is no context here
+	l.log.Log(context.Background(), level, "store server", "says", strings.TrimSpace(fmt.Sprintf(text, args...)))
 }
 
 func (l *serverLog) Noticef(text string, args ...any) { l.write(slog.LevelDebug, text, args) }

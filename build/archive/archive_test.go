@@ -302,7 +302,7 @@ func unpackInside(t interface{ Fatalf(string, ...any) }, parent string, data []b
 				t.Fatalf("what was unpacked cannot be packed: %v", err)
 			}
 			real, _ := filepath.EvalSymlinks(dir)
-			filepath.WalkDir(dir, func(full string, d fs.DirEntry, err error) error {
+			filepath.WalkDir(dir, func(full string, _ fs.DirEntry, _ error) error {
 				end, err := filepath.EvalSymlinks(full)
 				if err == nil && end != real && !strings.HasPrefix(end, real+"/") {
 					t.Fatalf("%s leads to %s", full, end)

@@ -52,17 +52,12 @@ func Start(ctx context.Context, opts Options) (*Node, error) {
 	n.cmd.Env = n.env
 	// A group of its own: a Ctrl-C for the tests is not one for the node.
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	// A file, not a buffer: with a buffer Wait would wait for every sandbox that inherited the descriptor.
-	output, err := os.Create(filepath.Join(opts.Dir, "serve.log"))
-	if err != nil {
-		return nil, err
-	}
-	defer output.Close()
+	// A pipe of our own, not a buffer: with a buffer Wait would wait for every process that has inherited the descriptor.
 	read, write, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
-	n.cmd.Stdout, n.cmd.Stderr = output, write
+	n.cmd.Stdout, n.cmd.Stderr = write, write
 	err = n.cmd.Start()
 	write.Close()
 	if err != nil {
@@ -80,8 +75,8 @@ var (
 	apiLine   = regexp.MustCompile(`^ +API +(\S+)`)
 )
 
-// read takes the node's talk to the log until the last process that holds the pipe has ended, and closes up once both
-// addresses have been seen.
+// read takes the node's talk to the log, and closes up once both addresses have been seen. Start starts it; it ends with
+// the last process that holds the pipe, and nobody waits for it.
 func (n *Node) read(from io.ReadCloser, up chan<- struct{}) {
 	defer from.Close()
 	lines := bufio.NewReader(from)
@@ -106,6 +101,7 @@ func (n *Node) read(from io.ReadCloser, up chan<- struct{}) {
 	}
 }
 
+// wait notes the end of the process. Start starts it; Stop and Kill wait for it, by ended.
 func (n *Node) wait() {
 	n.err = n.cmd.Wait()
 	close(n.ended)

@@ -62,8 +62,8 @@ func parseStat(stat []byte) (member, error) {
 		return member{}, fmt.Errorf("%q is not in the format of stat", stat)
 	}
 	words := bytes.Fields(stat[end+1:])
-	// Positions as in the manual, less the two words before.
-	const state, group, firstTime, lastTime, resident = 3 - 3, 5 - 3, 14 - 3, 17 - 3, 24 - 3
+	// Positions are the manual's less 3: it counts from 1, and two words stand before.
+	const state, group, firstTime, lastTime, resident = 0, 2, 11, 14, 21
 	if len(words) <= resident {
 		return member{}, fmt.Errorf("%q is not in the format of stat", stat)
 	}

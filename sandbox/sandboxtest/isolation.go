@@ -161,13 +161,12 @@ func (s *suite) egress(t *testing.T) {
 	}
 	defer l.Close()
 	_, port, _ := net.SplitHostPort(l.Addr().String())
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, egress := range []lull.Egress{{lull.EgressNone}, {lull.EgressInternet}} {
 		b := s.serve(t, func(spec *sandbox.Spec) { spec.Egress = egress })
-		addrs, _ = net.InterfaceAddrs() // now with the host's end of the sandbox's link
+		addrs, err := net.InterfaceAddrs() // with the host's end of the sandbox's link
+		if err != nil {
+			t.Fatal(err)
+		}
 		for _, addr := range addrs {
 			ip := addr.(*net.IPNet).IP.To4()
 			if ip == nil || ip.IsLoopback() {

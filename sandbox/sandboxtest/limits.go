@@ -80,11 +80,12 @@ func (s *suite) processLimit(t *testing.T) {
 		Started int
 		Error   string
 	}
-	b.ask("fork", "100").into(t, &got)
+	line := b.dial(b.port) // another one would want a thread
+	line.ask("fork", "100").into(t, &got)
 	if got.Started < 16 || got.Started > 32 || got.Error != "EAGAIN" {
 		t.Errorf("of 100 processes it got %+v, want about 30 and EAGAIN", got)
 	}
-	b.dial(b.port).send("exit", "1")
+	line.send("exit", "1")
 	if exit := b.ended(); exit.Limit != sandbox.LimitProcesses {
 		t.Errorf("exit is %+v, want the limit of processes as its reason", exit)
 	}

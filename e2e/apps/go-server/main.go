@@ -13,6 +13,10 @@ func main() {
 		fmt.Fprintf(w, "hello %s\n", r.PathValue("name"))
 	})
 	http.HandleFunc("POST /echo", func(w http.ResponseWriter, r *http.Request) {
+		// Answer while the question is still coming.
+		if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
+			log.Print(err)
+		}
 		w.Header().Set("Trailer", "X-Bytes")
 		n, err := io.Copy(w, r.Body)
 		if err != nil {
