@@ -17,6 +17,8 @@ const (
 	prepareTime = 2 * time.Minute
 	// verbTime bounds a pause or a resume, which take milliseconds.
 	verbTime = 15 * time.Second
+	// noteEvery is how often at most it is noted that an environment is at one of its limits.
+	noteEvery = time.Minute
 )
 
 // keeper does everything slow to one environment, one thing after the other: it starts it, takes it where the ledger
@@ -90,6 +92,15 @@ func (k *keeper) boot(ctx context.Context) (sandbox.Spec, *failure) {
 	}
 	k.stdout, k.stderr = config.Journal.Writer(config.App, e.id, "stdout"), config.Journal.Writer(config.App, e.id, "stderr")
 	spec.ID, spec.Stdout, spec.Stderr = e.id, k.stdout, k.stderr
+	noted := map[sandbox.Limit]time.Time{}
+	spec.Limited = func(limit sandbox.Limit) {
+		if time.Since(noted[limit]) < noteEvery {
+			return
+		}
+		noted[limit] = time.Now()
+		config.Journal.Note(config.App, e.id, "environment has reached "+limit.Describe(spec.Limits)+" and was refused more")
+		config.Log.Warn("environment at its limit", "environment", e.id, "limit", limit)
+	}
 	if !config.Driver.Capabilities().Ports {
 		if spec.Env, err = ownPort(spec.Env); err != nil {
 			return spec, broken("given a port", err)

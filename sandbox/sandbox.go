@@ -60,6 +60,10 @@ type Spec struct {
 	Egress lull.Egress
 	Stdout io.Writer // what the process prints; written to by one goroutine each, until the process has ended
 	Stderr io.Writer
+
+	// Limited, if not nil, is told when the app is refused something by a limit that does not end it: a process, or room
+	// to write; at most once a second for each limit. It is called by one goroutine and must not block for long.
+	Limited func(Limit)
 }
 
 // Mount shows a directory of the host inside a sandbox.
@@ -143,15 +147,24 @@ const (
 	LimitDisk      Limit = "disk"
 )
 
+// Describe names the limit, its size and the key of the manifest that sets it.
+func (l Limit) Describe(limits lull.Resources) string {
+	switch l {
+	case LimitMemory:
+		return fmt.Sprintf("its memory limit of %s (resources.memory)", limits.Memory)
+	case LimitProcesses:
+		return fmt.Sprintf("its limit of %d processes (resources.processes)", limits.Processes)
+	case LimitDisk:
+		return fmt.Sprintf("its disk limit of %s (resources.disk)", limits.Disk)
+	}
+	return "its limit"
+}
+
 // Describe says in half a sentence how the process ended, given the limits it ran under.
 func (e Exit) Describe(limits lull.Resources) string {
 	switch {
-	case e.Limit == LimitMemory:
-		return fmt.Sprintf("went over its memory limit of %s (resources.memory)", limits.Memory)
-	case e.Limit == LimitProcesses:
-		return fmt.Sprintf("went over its limit of %d processes (resources.processes)", limits.Processes)
-	case e.Limit == LimitDisk:
-		return fmt.Sprintf("went over its disk limit of %s (resources.disk)", limits.Disk)
+	case e.Limit != "":
+		return "went over " + e.Limit.Describe(limits)
 	case e.Err != nil:
 		return "lost its sandbox: " + e.Err.Error()
 	case e.Signal != "":

@@ -7,6 +7,7 @@ import (
 	"net"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -35,13 +36,14 @@ type box struct {
 	conf      *config.Config
 	container *container.Container // used by start and Close only: it is not safe for more
 	sentry    *runsc.Sandbox
-	pidfd     int // of the sentry: unlike its number never that of another process
+	process   pidfd // the sentry's
 
 	verbs  sync.Mutex // held while the sandbox is paused or resumed, and guards:
 	paused bool
 
-	done chan struct{}
-	exit sandbox.Exit // set before done is closed
+	killed atomic.Bool // by kill
+	done   chan struct{}
+	exit   sandbox.Exit // set before done is closed
 
 	closing  sync.Once
 	closeErr error
@@ -75,7 +77,7 @@ func (b *box) failed(verb string, err error, moment time.Duration) error {
 	if err == nil {
 		return nil
 	}
-	if b.dying(moment) {
+	if b.process.ends(moment) {
 		<-b.done
 		return sandbox.ErrExited
 	}
@@ -84,13 +86,6 @@ func (b *box) failed(verb string, err error, moment time.Duration) error {
 
 // dyingMoment is how long a sentry that no longer answers may take until it has ended.
 const dyingMoment = 50 * time.Millisecond
-
-// dying reports whether the sentry has ended, or ends within a moment.
-func (b *box) dying(moment time.Duration) bool {
-	poll := []unix.PollFd{{Fd: int32(b.pidfd), Events: unix.POLLIN}}
-	n, err := unix.Poll(poll, int(moment.Milliseconds()))
-	return n > 0 || err == nil && b.ended()
-}
 
 // Pause stops all processes where they stand.
 func (b *box) Pause(ctx context.Context) error {
@@ -179,7 +174,8 @@ func (b *box) ask() error {
 // kill ends the sandbox's processes. The sentry is the first in its process namespace: all others go with it.
 func (b *box) kill() {
 	if !b.ended() {
-		_ = unix.PidfdSendSignal(b.pidfd, unix.SIGKILL, nil, 0)
+		b.killed.Store(true)
+		b.process.kill()
 	}
 }
 

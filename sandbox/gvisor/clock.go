@@ -15,8 +15,8 @@ const clockBaseline = 10 * time.Millisecond
 
 // hastenClock makes the app's clock cheap from the start. An app reads the time without entering the kernel, from the
 // processor's counter, once gVisor knows how fast that runs; it takes the second reading it needs for that a full second
-// after the first. Until then every clock_gettime is a system call, of which Node makes 15,000 while it starts and
-// answers its first request: half of the time that takes. So the first calls that do come make gVisor take the reading.
+// after the first. Until then every clock_gettime is a system call, of which Node makes thousands until its first
+// response: a fifth of the processor time that takes. So the first call that does come makes gVisor take the reading.
 func (in *inside) hastenClock(original kernel.SyscallFn) kernel.SyscallFn {
 	return func(t *kernel.Task, sysno uintptr, args arch.SyscallArguments) (uintptr, *kernel.SyscallControl, error) {
 		in.kernel.Store(t.Kernel())

@@ -3,15 +3,17 @@ package gvisor
 import (
 	"fmt"
 	"maps"
-	"os"
 	"slices"
-	"strings"
 
 	"gvisor.dev/gvisor/runsc/config"
 	"gvisor.dev/gvisor/runsc/flag"
 
 	"github.com/lull-dev/lull"
 )
+
+// extraSettings are for looking into a sandbox: {"debug": "true", "debug-log": "/some/dir/", "strace": "true"}. The
+// first lines of the sentry's log say how long each step of a start took.
+var extraSettings map[string]string
 
 // configure returns gVisor's configuration for one sandbox, whose files lie in dir.
 //
@@ -33,14 +35,7 @@ func configure(dir, scratch, namespace string, disk lull.Size) (*config.Config, 
 		"gofer-network-namespace": namespace,   // it has no use for one, and making or keeping an empty one costs time
 		"host-settings":           "ignore",    // not looked at in every start
 	}
-	if os.Getenv("GVDEBUG") != "" {
-		settings["debug"] = "true"
-		settings["debug-log"] = os.Getenv("GVDEBUG") + "/"
-	}
-	for _, kv := range strings.Fields(os.Getenv("GVSET")) {
-		k, v, _ := strings.Cut(kv, "=")
-		settings[k] = v
-	}
+	maps.Copy(settings, extraSettings)
 	flags := flag.NewFlagSet("gvisor", flag.ContinueOnError)
 	config.RegisterFlags(flags)
 	for _, name := range slices.Sorted(maps.Keys(settings)) {

@@ -100,7 +100,10 @@ func New(opts Options) (_ *Driver, err error) {
 	if err := errors.Join(os.RemoveAll(d.dir), os.MkdirAll(filepath.Join(d.dir, sandboxesDir), 0o711)); err != nil {
 		return nil, err
 	}
-	return d, makeEtc(d.etc(), opts.Network.NameServers())
+	if err := makeEtc(d.etc(), opts.Network.NameServers()); err != nil {
+		return nil, err
+	}
+	return d, nil
 }
 
 // etcRoot is a directory that looks like a root file system with nothing but /etc.
@@ -112,7 +115,11 @@ func useExecutable(path string) error {
 	if path == "" {
 		return nil
 	}
-	if _, err := os.Stat(path); err != nil {
+	path, err := filepath.Abs(path)
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	if err != nil {
 		return fmt.Errorf("find the sandboxes' executable: %w", err)
 	}
 	exePathMu.Lock()
@@ -141,7 +148,14 @@ func (d *Driver) Start(ctx context.Context, spec sandbox.Spec) (sandbox.Sandbox,
 		return nil, err
 	}
 	defer d.starting.Done()
-	b, err := d.start(ctx, spec)
+	var b *box
+	var err error
+	started := make(chan struct{})
+	go func() { // not on the caller's goroutine, which may be the main one: see init
+		defer close(started)
+		b, err = d.start(ctx, spec)
+	}()
+	<-started
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err != nil {

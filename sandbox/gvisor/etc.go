@@ -19,11 +19,13 @@ const unprivileged = 1000
 // imageEtc are the files of /etc that also an image's environment gets, whatever the image has in their place.
 var imageEtc = []string{"hosts", "hostname", "resolv.conf"}
 
-// fromHost are the files and directories of the host's /etc that the host's runtime cannot do without and that tell
-// nothing about the host: where libraries are, which certificates to trust, what the time zone is called.
+// fromHost are the files and directories of the host's /etc, as patterns, that the host's runtime cannot do without and
+// that tell nothing about the host: where libraries are, which certificates to trust, what is part of a language's
+// installation. Not the settings of package managers, which may hold passwords.
 var fromHost = []string{
-	"ld.so.cache", "ld.so.conf", "ld.so.conf.d", "ssl/certs", "ssl/openssl.cnf", "ca-certificates.conf", "ca-certificates", "pki/tls/certs", "pki/ca-trust/extracted",
-	"alternatives", "localtime", "timezone", "mime.types", "services", "protocols", "python3", "python3.11", "npmrc", "nodejs", "java", "debian_version", "os-release",
+	"ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "os-release", "debian_version",
+	"ssl/certs", "ssl/openssl.cnf", "ca-certificates.conf", "ca-certificates", "pki/tls/certs", "pki/ca-trust/extracted",
+	"mime.types", "services", "protocols", "python3*", "java-*",
 }
 
 // makeEtc fills a directory with the synthetic /etc of environments.
@@ -51,17 +53,46 @@ func makeEtc(at string, nameServers []netip.Addr) error {
 			return err
 		}
 	}
-	for _, name := range fromHost {
-		if err := copyTree(filepath.Join("/etc", name), filepath.Join(at, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("copy /etc/%s: %w", name, err)
+	for _, pattern := range fromHost {
+		paths, err := filepath.Glob(filepath.Join("/etc", pattern))
+		if err != nil {
+			return err
+		}
+		for _, path := range paths {
+			if err := copyTree(path, filepath.Join(at, strings.TrimPrefix(path, "/etc/"))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("copy %s: %w", path, err)
+			}
 		}
 	}
-	return nil
+	return makeLocaltime(at, hostZone("/etc"))
 }
 
-// copyTree copies a file or directory that everybody may read. Symbolic links stay links; at the top only those into
-// /usr do. (/etc/localtime is one. Where it is a file, Node compares it with every time zone there is to find out the
-// name of its own, which takes 150 ms.)
+// zoneInfo is where time zones are by their names.
+const zoneInfo = "/usr/share/zoneinfo"
+
+// makeLocaltime sets the time zone. As a link it tells its name; where it is a copy, ICU (and so Node, for the date in
+// its first response) compares it with all six hundred zones there are, for a tenth of a second.
+func makeLocaltime(at, zone string) error {
+	if err := os.WriteFile(filepath.Join(at, "timezone"), []byte(zone+"\n"), 0o644); err != nil {
+		return err
+	}
+	return os.Symlink(filepath.Join(zoneInfo, zone), filepath.Join(at, "localtime"))
+}
+
+// hostZone returns the name of the time zone that this /etc sets, UTC if it cannot be told.
+func hostZone(etc string) string {
+	linked, _ := os.Readlink(filepath.Join(etc, "localtime"))
+	_, linked, _ = strings.Cut(linked, "zoneinfo/")
+	named, _ := os.ReadFile(filepath.Join(etc, "timezone"))
+	for _, zone := range []string{linked, strings.TrimSpace(string(named))} {
+		if filepath.IsLocal(zone) && exists(filepath.Join(zoneInfo, zone)) {
+			return zone
+		}
+	}
+	return "UTC"
+}
+
+// copyTree copies a file or directory that everybody may read. Symbolic links stay links, except at the top.
 func copyTree(from, to string) error {
 	info, err := os.Stat(from)
 	if err != nil {
@@ -69,9 +100,6 @@ func copyTree(from, to string) error {
 	}
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return err
-	}
-	if points, err := os.Readlink(from); err == nil && strings.HasPrefix(points, "/usr/") {
-		return os.Symlink(points, to)
 	}
 	if !info.IsDir() {
 		return copyFile(from, to)

@@ -1,10 +1,12 @@
 package gvisor
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/control/client"
@@ -17,7 +19,7 @@ import (
 func (b *box) watch() {
 	go func() {
 		status, ofApp := b.await()
-		b.exit = b.judge(status, ofApp)
+		b.exit = b.evidence(time.Now()).judge(status, ofApp)
 		b.output.wait()
 		close(b.done)
 	}()
@@ -70,20 +72,43 @@ func (b *box) awaitApp() (status unix.WaitStatus, err error) {
 	return status, err
 }
 
-// judge turns the exit status into words.
-func (b *box) judge(status unix.WaitStatus, ofApp bool) sandbox.Exit {
+// evidence is what is known about a sandbox when it ends, besides the exit status.
+type evidence struct {
+	killed   bool // by the node
+	starved  bool // the kernel killed a process for want of memory
+	refused  bool // the app was refused a process just before
+	crowded  bool // the sentry was
+	lastWord func() string
+}
+
+// refusalCounts is how long after it was refused a process an app may end for the refusal to be the likely reason.
+const refusalCounts = 10 * time.Second
+
+func (b *box) evidence(now time.Time) evidence {
+	refused := b.line.refused.Load()
+	return evidence{
+		killed:   b.killed.Load(),
+		starved:  b.cgroup.starved() > 0,
+		refused:  refused != nil && now.Sub(*refused) < refusalCounts,
+		crowded:  b.cgroup.crowded() > 0,
+		lastWord: b.lastWords,
+	}
+}
+
+// judge turns the exit status of the app, or else of the sentry, into words.
+func (e evidence) judge(status unix.WaitStatus, ofApp bool) sandbox.Exit {
 	exit := sandbox.Exit{Code: status.ExitStatus()}
 	if status.Signaled() {
 		exit = sandbox.Exit{Code: -1, Signal: unix.SignalName(status.Signal())}
 	}
-	bad := exit.Code != 0
 	switch {
-	case bad && b.cgroup.starved() > 0:
+	case exit.Code == 0 || e.killed:
+	case e.starved:
 		exit.Limit = sandbox.LimitMemory
-	case bad && (b.line.refused.Load() || !ofApp && b.cgroup.crowded() > 0):
+	case e.refused || !ofApp && e.crowded:
 		exit.Limit = sandbox.LimitProcesses
 	case !ofApp && exit.Signal != "SIGKILL":
-		exit.Err = fmt.Errorf("gVisor ended: %s", b.lastWords())
+		exit.Err = errors.New("gVisor ended: " + e.lastWord())
 	}
 	return exit
 }

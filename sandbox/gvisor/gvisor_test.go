@@ -17,6 +17,12 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(envNode) != "" {
+		if err := runNode(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		os.Exit(1)
+	}
 	code := m.Run()
 	if dir := filepath.Dir(built.path); built.path != "" {
 		_ = os.RemoveAll(dir)

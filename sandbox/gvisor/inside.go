@@ -26,9 +26,10 @@ type inside struct {
 	began    time.Time   // no later than gVisor's first reading of the clock, and not much earlier
 	hastened atomic.Bool // see hastenClock
 
-	refuse sync.Once
+	talk sync.Mutex // held while a line is written
 
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex           // guards what follows
+	told  map[string]time.Time // when the node was last told of a refusal, by the word for it
 	wider map[boundPort]netip.Addr
 }
 
@@ -49,7 +50,7 @@ func callNode(bundle string) (*inside, error) {
 	if err := withShortPath(bundle, lineFile, func(addr unix.Sockaddr) error { return unix.Connect(fd, addr) }); err != nil {
 		return nil, fmt.Errorf("call the node: %w", err)
 	}
-	in := &inside{line: fd, wider: map[boundPort]netip.Addr{}, began: time.Now()}
+	in := &inside{line: fd, told: map[string]time.Time{}, wider: map[boundPort]netip.Addr{}, began: time.Now()}
 	go in.runLine()
 	return in, nil
 }
@@ -69,8 +70,10 @@ func (in *inside) runLine() {
 	}
 }
 
-// tell writes a line, whole.
+// tell writes a line, whole: one at a time.
 func (in *inside) tell(text string) {
+	in.talk.Lock()
+	defer in.talk.Unlock()
 	for data := []byte(text + "\n"); len(data) > 0; {
 		n, err := unix.Write(in.line, data)
 		if err != nil && !errors.Is(err, unix.EINTR) {
@@ -80,9 +83,17 @@ func (in *inside) tell(text string) {
 	}
 }
 
-// refused tells the node, once, that the app was refused a process.
-func (in *inside) refused() {
-	in.refuse.Do(func() { in.tell(tellRefused) })
+// refused tells the node what the app was refused, not more often than once in a second.
+func (in *inside) refused(what string) {
+	in.mu.Lock()
+	told := time.Since(in.told[what]) < time.Second
+	if !told {
+		in.told[what] = time.Now()
+	}
+	in.mu.Unlock()
+	if !told {
+		in.tell(what)
+	}
 }
 
 // listeners lists the sockets of the app that listen, each with a space before it.

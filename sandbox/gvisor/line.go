@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -26,6 +27,7 @@ const (
 
 	tellListeners = "listeners" // from the sentry, a line each, words divided by spaces
 	tellRefused   = "refused"   // the app was refused a process
+	tellFull      = "full"      // the app was refused room to write
 )
 
 // lineMax bounds what a sentry may say in one go: a sandbox that listens on all its ports says 2 MB.
@@ -33,10 +35,11 @@ const lineMax = 4 << 20
 
 // line is the node's end.
 type line struct {
-	listener int      // until the sentry has come
-	conn     *os.File // then
-	refused  atomic.Bool
-	reader   sync.WaitGroup // runReader
+	limited  func(sandbox.Limit)       // told what the app was refused
+	listener int                       // until the sentry has come
+	conn     *os.File                  // then
+	refused  atomic.Pointer[time.Time] // when the app was last refused a process; nil if never
+	reader   sync.WaitGroup            // runReader
 
 	mu      sync.Mutex // guards what follows
 	waiting []chan []sandbox.Listener
@@ -53,8 +56,8 @@ func withShortPath(dir, file string, fn func(unix.Sockaddr) error) error {
 	return fn(&unix.SockaddrUnix{Name: fmt.Sprintf("/proc/self/fd/%d/%s", fd, file)})
 }
 
-// newLine makes the socket. The caller must close the line.
-func newLine(bundle string) (*line, error) {
+// newLine makes the socket. The caller must close the line. limited is called by runReader.
+func newLine(bundle string, limited func(sandbox.Limit)) (*line, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("make line: %w", err)
@@ -67,7 +70,10 @@ func newLine(bundle string) (*line, error) {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("make line: %w", err)
 	}
-	return &line{listener: fd}, nil
+	if limited == nil {
+		limited = func(sandbox.Limit) {}
+	}
+	return &line{limited: limited, listener: fd}, nil
 }
 
 // accept takes the sentry's call, which has come by the time its sandbox is created, and starts runReader, which ends
@@ -98,7 +104,11 @@ func (l *line) runReader() {
 	for lines.Scan() {
 		switch word, rest, _ := strings.Cut(lines.Text(), " "); word {
 		case tellRefused:
-			l.refused.Store(true)
+			now := time.Now()
+			l.refused.Store(&now)
+			l.limited(sandbox.LimitProcesses)
+		case tellFull:
+			l.limited(sandbox.LimitDisk)
 		case tellListeners:
 			l.answer(parseListeners(rest))
 		}
@@ -149,8 +159,8 @@ func (l *line) ask(question byte) (<-chan []sandbox.Listener, error) {
 	if l.ended {
 		return nil, sandbox.ErrExited
 	}
-	if _, err := l.conn.Write([]byte{question}); err != nil { // one byte: it does not block
-		return nil, err
+	if _, err := l.conn.Write([]byte{question}); err != nil { // one byte, which does not block
+		return nil, sandbox.ErrExited // nobody at the other end
 	}
 	answer := make(chan []sandbox.Listener, 1)
 	l.waiting = append(l.waiting, answer)

@@ -40,7 +40,7 @@ func ociSpec(spec sandbox.Spec, who user, bundle, namespace string) *specs.Spec 
 		Version:  specs.Version,
 		Hostname: hostName,
 		Root:     &specs.Root{Path: filepath.Join(bundle, rootDir)},
-		Mounts:   ociMounts(spec.Mounts),
+		Mounts:   ociMounts(spec),
 		Process: &specs.Process{
 			Args: spec.Args, Env: spec.Env, Cwd: spec.Dir,
 			User:            specs.User{UID: uint32(who.UID), GID: uint32(who.GID)},
@@ -56,15 +56,16 @@ func ociSpec(spec sandbox.Spec, who user, bundle, namespace string) *specs.Spec 
 }
 
 // ociMounts returns the mounts that gVisor makes; the layered ones are part of the root.
-func ociMounts(mounts []sandbox.Mount) []specs.Mount {
+func ociMounts(spec sandbox.Spec) []specs.Mount {
+	mounts := spec.Mounts
+	if spec.Root == "" {
+		mounts = append([]sandbox.Mount{{Source: "/usr", Target: "/usr", Mode: sandbox.ReadOnly}}, mounts...)
+	}
 	all := []specs.Mount{
 		{Destination: "/dev/shm", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "mode=1777", fmt.Sprintf("size=%d", int64(sharedMemory))}},
 		// gVisor puts a tmpfs without a limit on an empty /tmp that has no mount. This one is of a type it does not know,
 		// which it passes over: /tmp is part of the root and its limit.
 		{Destination: "/tmp", Type: "part-of-root"},
-	}
-	if os.Getenv("GVUSR") != "" {
-		all = append(all, specs.Mount{Destination: "/usr", Type: "bind", Source: "/usr", Options: []string{"rbind", "ro"}})
 	}
 	for _, m := range mounts {
 		access := "rw"
@@ -114,7 +115,7 @@ func rootOf(spec sandbox.Spec, who user, etc string) root {
 // and libraries are besides, which on most systems are links to it.
 func hostRuntime() (links []link, binds []bind) {
 	links = []link{{"/var/run", "../run"}}
-	binds = []bind{{Source: "/usr", Target: "/usr", Shown: os.Getenv("GVUSR") == ""}}
+	binds = []bind{{Source: "/usr", Target: "/usr"}}
 	for _, name := range []string{"/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"} {
 		if to, err := os.Readlink(name); err == nil {
 			links = append(links, link{name, to})

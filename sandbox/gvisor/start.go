@@ -51,15 +51,19 @@ func (d *Driver) start(ctx context.Context, spec sandbox.Spec) (_ *box, err erro
 		return nil, err
 	}
 	// What is under way cannot be called off, but comes to an end at once when its processes do.
-	stop := context.AfterFunc(ctx, b.cgroup.kill)
-	defer stop()
+	wanted := context.AfterFunc(ctx, b.cgroup.kill)
+	defer wanted()
 	if err := b.create(); err != nil {
 		return nil, err
 	}
-	if err := ctx.Err(); err != nil {
+	if err := b.run(); err != nil {
 		return nil, err
 	}
-	return b, b.run()
+	if !wanted() {
+		return nil, ctx.Err()
+	}
+	b.watch()
+	return b, nil
 }
 
 // check reports what is wrong with a spec before anything is made, and finds out the user.
@@ -100,7 +104,7 @@ func (b *box) prepare(who user) error {
 	}
 	b.undo.add(b.cgroup.remove)
 	b.undo.add(func() error { b.cgroup.kill(); return nil })
-	if b.line, err = newLine(b.dir); err != nil {
+	if b.line, err = newLine(b.dir, b.spec.Limited); err != nil {
 		return err
 	}
 	b.undo.add(b.line.close)
@@ -145,10 +149,10 @@ func (b *box) create() error {
 	}
 	b.container, b.sentry = c, c.Sandbox
 	b.undo.add(c.Destroy)
-	if b.pidfd, err = unix.PidfdOpen(b.sentry.Getpid(), 0); err != nil {
-		return fmt.Errorf("watch the sentry: %w", err)
+	if err := b.process.take(b.sentry.Getpid()); err != nil {
+		return err
 	}
-	b.undo.add(func() error { return unix.Close(b.pidfd) })
+	b.undo.add(b.process.close)
 	return b.line.accept()
 }
 
@@ -157,11 +161,7 @@ func (b *box) run() error {
 	if err := b.container.Start(b.conf); err != nil {
 		return b.explain(err)
 	}
-	if err := b.cgroup.limitCPU(); err != nil {
-		return err
-	}
-	b.watch()
-	return nil
+	return b.cgroup.limitCPU()
 }
 
 // explain adds what the sandbox's processes have left behind about why they gave up.

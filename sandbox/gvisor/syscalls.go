@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	abi "gvisor.dev/gvisor/pkg/abi/linux"
 	"gvisor.dev/gvisor/pkg/abi/linux/errno"
@@ -16,9 +17,15 @@ import (
 	"gvisor.dev/gvisor/pkg/sentry/syscalls/linux"
 )
 
-// patchSyscalls changes three things in the kernel the app sees, by putting wrappers into the sentry's table of system
-// calls before it starts: where bind leads (widenBind), how many processes there may be (limitProcesses), and how long
-// it takes until reading the time is cheap (hastenClock).
+// writing are the calls that may find the disk full.
+var writing = []string{
+	"write", "pwrite64", "writev", "pwritev", "pwritev2", "sendfile", "splice", "fallocate", "ftruncate", "openat", "mkdirat",
+	"open", "creat", "mkdir", // not on ARM
+}
+
+// patchSyscalls changes four things in the kernel the app sees, by putting wrappers into the sentry's table of system
+// calls before it starts: where bind leads (widenBind), how many processes there may be (limitProcesses), who hears
+// of a full disk (watchDisk), and how long it takes until reading the time is cheap (hastenClock).
 func patchSyscalls(in *inside, processes int) error {
 	patches := map[string]patch{"bind": in.widenBind, "clock_gettime": in.hastenClock}
 	if processes > 0 {
@@ -26,15 +33,21 @@ func patchSyscalls(in *inside, processes int) error {
 			patches[name] = in.limitProcesses(processes)
 		}
 	}
+	for _, name := range writing {
+		patches[name] = in.watchDisk
+	}
 	return errors.Join(patchTable(linux.AMD64, patches), patchTable(linux.ARM64, patches))
 }
 
 // patch wraps a system call.
 type patch func(original kernel.SyscallFn) kernel.SyscallFn
 
-// patchTable wraps the calls of these names. ARM has neither fork nor vfork.
+// onlyAMD are the calls that ARM does not have.
+var onlyAMD = []string{"fork", "vfork", "open", "creat", "mkdir"}
+
+// patchTable wraps the calls of these names.
 func patchTable(table *kernel.SyscallTable, patches map[string]patch) error {
-	found := map[string]bool{"fork": true, "vfork": true}
+	found := map[string]bool{}
 	for number, call := range table.Table {
 		if wrap, ok := patches[call.Name]; ok {
 			call.Fn = wrap(call.Fn)
@@ -43,7 +56,7 @@ func patchTable(table *kernel.SyscallTable, patches map[string]patch) error {
 		}
 	}
 	for name := range patches {
-		if !found[name] {
+		if !found[name] && !slices.Contains(onlyAMD, name) {
 			return fmt.Errorf("gVisor has no system call %s to patch", name)
 		}
 	}
@@ -143,6 +156,17 @@ func widen(address []byte) (wide []byte, asked netip.Addr, ok bool) {
 	return wide, asked, true
 }
 
+// watchDisk tells the node when the app finds its disk full, which is otherwise between the app and its error message.
+func (in *inside) watchDisk(original kernel.SyscallFn) kernel.SyscallFn {
+	return func(t *kernel.Task, sysno uintptr, args arch.SyscallArguments) (uintptr, *kernel.SyscallControl, error) {
+		n, control, err := original(t, sysno, args)
+		if err != nil && linuxerr.Equals(linuxerr.ENOSPC, err) {
+			in.refused(tellFull)
+		}
+		return n, control, err
+	}
+}
+
 // limitProcesses refuses a new process or thread, as a cgroup would, while there are max. The cgroup around the sandbox
 // cannot do it: it counts the sentry's threads as well, and when those are refused the sentry dies.
 func (in *inside) limitProcesses(limit int) patch {
@@ -150,7 +174,7 @@ func (in *inside) limitProcesses(limit int) patch {
 		return func(t *kernel.Task, sysno uintptr, args arch.SyscallArguments) (uintptr, *kernel.SyscallControl, error) {
 			in.kernel.Store(t.Kernel())
 			if t.Kernel().RootPIDNamespace().NumTasks() >= limit {
-				in.refused()
+				in.refused(tellRefused)
 				return 0, nil, linuxerr.EAGAIN
 			}
 			return original(t, sysno, args)

@@ -75,7 +75,10 @@ func (s *suite) forkBomb(t *testing.T) {
 }
 
 func (s *suite) processLimit(t *testing.T) {
-	b := s.serve(t, func(spec *sandbox.Spec) { spec.Limits.Processes = 32 })
+	limited := make(chan sandbox.Limit, 8)
+	b := s.serve(t, func(spec *sandbox.Spec) {
+		spec.Limits.Processes, spec.Limited = 32, func(limit sandbox.Limit) { limited <- limit }
+	})
 	var got struct {
 		Started int
 		Error   string
@@ -85,16 +88,32 @@ func (s *suite) processLimit(t *testing.T) {
 	if got.Started < 16 || got.Started > 32 || got.Error != "EAGAIN" {
 		t.Errorf("of 100 processes it got %+v, want about 30 and EAGAIN", got)
 	}
+	expectLimit(t, limited, sandbox.LimitProcesses)
 	line.send("exit", "1")
 	if exit := b.ended(); exit.Limit != sandbox.LimitProcesses {
 		t.Errorf("exit is %+v, want the limit of processes as its reason", exit)
 	}
 }
 
+// expectLimit waits until the node has been told of the limit.
+func expectLimit(t *testing.T, limited <-chan sandbox.Limit, want sandbox.Limit) {
+	t.Helper()
+	select {
+	case limit := <-limited:
+		if limit != want {
+			t.Errorf("was told of the limit of %s, want %s", limit, want)
+		}
+	case <-time.After(patience):
+		t.Errorf("was not told of the limit of %s", want)
+	}
+}
+
 func (s *suite) diskFiller(t *testing.T) {
 	layered := t.TempDir()
+	limited := make(chan sandbox.Limit, 64)
 	b := s.serve(t, func(spec *sandbox.Spec) {
 		spec.Limits.Disk, spec.Limits.Memory = 96*lull.MB, 64*lull.MB
+		spec.Limited = func(limit sandbox.Limit) { limited <- limit }
 		spec.Mounts = []sandbox.Mount{{Source: layered, Target: "/app", Mode: sandbox.Layered}}
 	})
 	var total lull.Size
@@ -109,6 +128,7 @@ func (s *suite) diskFiller(t *testing.T) {
 			t.Errorf("filling %s got %+v, want ENOSPC", path, got)
 		}
 	}
+	expectLimit(t, limited, sandbox.LimitDisk)
 	if total < 64*lull.MB || total > 100*lull.MB {
 		t.Errorf("wrote %s in all, want nearly 96MB", total)
 	}

@@ -1,0 +1,41 @@
+package gvisor
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/lull-dev/lull/sandbox"
+)
+
+func TestJudge(t *testing.T) {
+	exited := func(code int) unix.WaitStatus { return unix.WaitStatus(code << 8) }
+	by := func(signal unix.Signal) unix.WaitStatus { return unix.WaitStatus(signal) }
+	words := func() string { return "panic: why" }
+	for name, c := range map[string]struct {
+		evidence evidence
+		status   unix.WaitStatus
+		ofSentry bool
+		want     sandbox.Exit
+	}{
+		"exits":                         {status: exited(0), want: sandbox.Exit{}},
+		"fails":                         {status: exited(3), want: sandbox.Exit{Code: 3}},
+		"ends by a signal":              {status: by(unix.SIGSEGV), want: sandbox.Exit{Code: -1, Signal: "SIGSEGV"}},
+		"sandbox is killed":             {status: by(unix.SIGKILL), ofSentry: true, want: sandbox.Exit{Code: -1, Signal: "SIGKILL"}},
+		"sentry breaks":                 {status: exited(2), ofSentry: true, want: sandbox.Exit{Code: 2, Err: errors.New("gVisor ended: panic: why")}},
+		"over memory":                   {evidence{starved: true}, by(unix.SIGKILL), true, sandbox.Exit{Code: -1, Signal: "SIGKILL", Limit: sandbox.LimitMemory}},
+		"child was over memory, app ok": {evidence{starved: true}, exited(0), false, sandbox.Exit{}},
+		"was refused a process":         {evidence{refused: true}, exited(1), false, sandbox.Exit{Code: 1, Limit: sandbox.LimitProcesses}},
+		"was refused, and stopped":      {evidence{refused: true, killed: true}, by(unix.SIGKILL), true, sandbox.Exit{Code: -1, Signal: "SIGKILL"}},
+		"sentry was refused a thread":   {evidence{crowded: true}, exited(2), true, sandbox.Exit{Code: 2, Limit: sandbox.LimitProcesses}},
+		"memory before processes":       {evidence{starved: true, refused: true}, by(unix.SIGKILL), true, sandbox.Exit{Code: -1, Signal: "SIGKILL", Limit: sandbox.LimitMemory}},
+	} {
+		c.evidence.lastWord = words
+		got := c.evidence.judge(c.status, !c.ofSentry)
+		if diff := cmp.Diff(c.want, got, cmp.Comparer(func(a, b error) bool { return a == b || a != nil && b != nil && a.Error() == b.Error() })); diff != "" {
+			t.Errorf("%s: (-want +got)\n%s", name, diff)
+		}
+	}
+}
