@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 
 	"github.com/lull-dev/lull"
 	"github.com/lull-dev/lull/host"
@@ -70,8 +71,12 @@ func openGvisor(cfg Config) (iso *isolation, err error) {
 	if iso.network, err = network.Open(iso.slot, network.Options{Log: cfg.Log}); err != nil {
 		return iso, fmt.Errorf("open the network of environments: %w", err)
 	}
+	scratch := filepath.Join(cfg.Data, "scratch") // on the disk the operator chose for data
+	if err = os.MkdirAll(scratch, 0o700); err != nil {
+		return iso, fmt.Errorf("make the scratch directory of environments: %w", err)
+	}
 	iso.driver, err = gvisor.New(gvisor.Options{
-		Slot: iso.slot, Network: iso.network, Log: cfg.Log, Executable: cfg.Executable,
+		Slot: iso.slot, Network: iso.network, Log: cfg.Log, Executable: cfg.Executable, Scratch: scratch,
 	})
 	return iso, err
 }

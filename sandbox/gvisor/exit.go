@@ -77,19 +77,21 @@ type evidence struct {
 	killed   bool // by the node
 	starved  bool // the kernel killed a process for want of memory
 	refused  bool // the app was refused a process just before
+	full     bool // the app was refused room to write just before
 	crowded  bool // the sentry was
 	lastWord func() string
 }
 
-// refusalCounts is how long after it was refused a process an app may end for the refusal to be the likely reason.
+// refusalCounts is how long after it was refused something an app may end for the refusal to be the likely reason.
 const refusalCounts = 10 * time.Second
 
 func (b *box) evidence(now time.Time) evidence {
-	refused := b.line.refused.Load()
+	justBefore := func(at *time.Time) bool { return at != nil && now.Sub(*at) < refusalCounts }
 	return evidence{
 		killed:   b.killed.Load(),
 		starved:  b.cgroup.starved() > 0,
-		refused:  refused != nil && now.Sub(*refused) < refusalCounts,
+		refused:  justBefore(b.line.refused.Load()),
+		full:     justBefore(b.line.full.Load()),
 		crowded:  b.cgroup.crowded() > 0,
 		lastWord: b.lastWords,
 	}
@@ -107,6 +109,8 @@ func (e evidence) judge(status unix.WaitStatus, ofApp bool) sandbox.Exit {
 		exit.Limit = sandbox.LimitMemory
 	case e.refused || !ofApp && e.crowded:
 		exit.Limit = sandbox.LimitProcesses
+	case e.full:
+		exit.Limit = sandbox.LimitDisk
 	case !ofApp && exit.Signal != "SIGKILL":
 		exit.Err = errors.New("gVisor ended: " + e.lastWord())
 	}

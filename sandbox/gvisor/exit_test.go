@@ -28,6 +28,7 @@ func TestJudge(t *testing.T) {
 		"over memory":                   {evidence{starved: true}, by(unix.SIGKILL), true, sandbox.Exit{Code: -1, Signal: "SIGKILL", Limit: sandbox.LimitMemory}},
 		"child was over memory, app ok": {evidence{starved: true}, exited(0), false, sandbox.Exit{}},
 		"was refused a process":         {evidence{refused: true}, exited(1), false, sandbox.Exit{Code: 1, Limit: sandbox.LimitProcesses}},
+		"had no room to write":          {evidence{full: true}, exited(1), false, sandbox.Exit{Code: 1, Limit: sandbox.LimitDisk}},
 		"was refused, and stopped":      {evidence{refused: true, killed: true}, by(unix.SIGKILL), true, sandbox.Exit{Code: -1, Signal: "SIGKILL"}},
 		"sentry was refused a thread":   {evidence{crowded: true}, exited(2), true, sandbox.Exit{Code: 2, Limit: sandbox.LimitProcesses}},
 		"memory before processes":       {evidence{starved: true, refused: true}, by(unix.SIGKILL), true, sandbox.Exit{Code: -1, Signal: "SIGKILL", Limit: sandbox.LimitMemory}},

@@ -39,6 +39,7 @@ type line struct {
 	listener int                       // until the sentry has come
 	conn     *os.File                  // then
 	refused  atomic.Pointer[time.Time] // when the app was last refused a process; nil if never
+	full     atomic.Pointer[time.Time] // when it was last refused room to write
 	reader   sync.WaitGroup            // runReader
 
 	mu      sync.Mutex // guards what follows
@@ -102,12 +103,13 @@ func (l *line) runReader() {
 	lines := bufio.NewScanner(l.conn)
 	lines.Buffer(nil, lineMax)
 	for lines.Scan() {
+		now := time.Now()
 		switch word, rest, _ := strings.Cut(lines.Text(), " "); word {
 		case tellRefused:
-			now := time.Now()
 			l.refused.Store(&now)
 			l.limited(sandbox.LimitProcesses)
 		case tellFull:
+			l.full.Store(&now)
 			l.limited(sandbox.LimitDisk)
 		case tellListeners:
 			l.answer(parseListeners(rest))

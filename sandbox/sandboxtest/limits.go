@@ -135,6 +135,10 @@ func (s *suite) diskFiller(t *testing.T) {
 	if got := b.ask("echo", "alive").text(t); got != "alive" {
 		t.Errorf("with a full disk it answers %q", got)
 	}
+	b.dial(b.port).send("exit", "1")
+	if exit := b.ended(); exit.Limit != sandbox.LimitDisk {
+		t.Errorf("exit is %+v, want the limit of the disk as its reason", exit)
+	}
 }
 
 func (s *suite) cpuHog(t *testing.T) {
