@@ -37,7 +37,7 @@ lint: ## gofmt, go vet, staticcheck, govulncheck
 bench: ## measure, beside bare Node and Caddy: make bench BENCHFLAGS=-markdown
 	@make/deps.sh bench
 	@$(MAKE) --no-print-directory build
-	LULL_BINARY=$(CURDIR)/bin/lull go run ./bench $(BENCHFLAGS)
+	@LULL_BINARY=$(CURDIR)/bin/lull go run ./bench $(BENCHFLAGS)
 
 clean: ## remove what was built
 	rm -rf bin .demo

@@ -16,7 +16,7 @@ func TestProgressOnATerminal(t *testing.T) {
 		if _, err := io.Copy(io.Discard, p.Count(strings.NewReader(strings.Repeat("x", 2048)))); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(3050 * time.Millisecond) // the bubble's clock: 30 frames
+		<-time.After(3050 * time.Millisecond) // the bubble's clock: 30 frames
 		p.Begin("building\x1b[2J")
 		p.Line("npm said \x1b[1mthis")
 		p.Close()

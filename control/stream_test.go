@@ -13,9 +13,9 @@ func TestSilentStreamShowsThatItIsThere(t *testing.T) {
 		w := httptest.NewRecorder()
 		s := startStream(&answer{ResponseWriter: w, conn: http.NewResponseController(w)})
 		s.event(Event{Phase: PhaseBuild})
-		time.Sleep(2*beat + beat/2)
+		<-time.After(2*beat + beat/2)
 		s.stop()
-		time.Sleep(2 * beat)
+		<-time.After(2 * beat)
 		if want := `{"event":{"phase":"build"}}` + "\n{}\n{}\n"; w.Body.String() != want || !w.Flushed {
 			t.Errorf("got %q, want %q", w.Body, want)
 		}

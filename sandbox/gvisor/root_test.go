@@ -12,11 +12,11 @@ import (
 
 func TestRootMakesWhatTheProcessNeeds(t *testing.T) {
 	spec := sandbox.Spec{
-		Dir: "/work/here", Env: []string{"HOME=/x", "HOME=/home/app"},
+		Dir: "/srv/here", Env: []string{"HOME=/x", "HOME=/home/app"},
 		Mounts: []sandbox.Mount{{Source: "/a", Target: "/app/deep", Mode: sandbox.Layered}, {Source: "/b", Target: "/app"}},
 	}
 	r := rootOf(spec, user{7, 8}, "/etc-of-ours")
-	for _, path := range []string{"/home/app", "/work/here"} {
+	for _, path := range []string{"/home/app", "/srv/here"} {
 		if !slices.Contains(r.Dirs, dir{Path: path, Mode: 0o755, UID: 7, GID: 8}) {
 			t.Errorf("%s is not made for the user: %+v", path, r.Dirs)
 		}
