@@ -98,7 +98,7 @@ func (x *exchange) connect(fresh bool) (*link, error) {
 }
 
 // deathNotice is how long the news of an environment's end may be on its way after its connections have ended.
-const deathNotice = 100 * time.Millisecond
+const deathNotice = 250 * time.Millisecond
 
 // hasEnded reports whether the environment has ended, or does so in a moment.
 func (x *exchange) hasEnded() bool {
@@ -117,7 +117,8 @@ func (x *exchange) hasEnded() bool {
 // came back, the request is here whole, and sending it twice does no harm.
 func (x *exchange) replayable(l *link, err error) bool {
 	return err != nil && l.used && !l.heard && l.cause.Load() == nil && x.given() == nil &&
-		x.idempotent && x.sending == nil && !isTimeout(err)
+		x.idempotent && x.sending == nil && !isTimeout(err) &&
+		!x.hasEnded() // else it may be this very request that the app died of
 }
 
 // explain turns the error that ended the exchange into what is said about it.
