@@ -83,7 +83,7 @@ func (w *world) storm(n int, each time.Duration) map[string]int {
 				w.t.Errorf("acquire: %v", err)
 				return
 			}
-			time.Sleep(each)
+			<-time.After(each)
 			p.Free()
 			mu.Lock()
 			defer mu.Unlock()

@@ -48,7 +48,7 @@ func TestPauseIsCalledOff(t *testing.T) {
 		id := w.warm()
 		w.fake.Before(func(_ context.Context, verb string, _ sandbox.Spec) error {
 			if verb == "pause" {
-				time.Sleep(slow)
+				<-time.After(slow)
 			}
 			return nil
 		})

@@ -93,7 +93,7 @@ func TestWhateverHappens(t *testing.T) {
 
 func (s *stage) perform() {
 	s.fake.Before(func(_ context.Context, verb string, _ sandbox.Spec) error {
-		time.Sleep(s.play.verbs[verb])
+		<-time.After(s.play.verbs[verb])
 		return nil
 	})
 	s.Use(s.release(1, "app"))
