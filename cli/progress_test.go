@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/lull-dev/lull/internal/bubble"
 )
 
 func TestProgressOnATerminal(t *testing.T) {
@@ -16,7 +18,7 @@ func TestProgressOnATerminal(t *testing.T) {
 		if _, err := io.Copy(io.Discard, p.Count(strings.NewReader(strings.Repeat("x", 2048)))); err != nil {
 			t.Fatal(err)
 		}
-		<-time.After(3050 * time.Millisecond) // the bubble's clock: 30 frames
+		bubble.Pass(3050 * time.Millisecond) // the bubble's clock: 30 frames
 		p.Begin("building\x1b[2J")
 		p.Line("npm said \x1b[1mthis")
 		p.Close()

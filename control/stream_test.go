@@ -5,7 +5,8 @@ import (
 	"net/http/httptest"
 	"testing"
 	"testing/synctest"
-	"time"
+
+	"github.com/lull-dev/lull/internal/bubble"
 )
 
 func TestSilentStreamShowsThatItIsThere(t *testing.T) {
@@ -13,9 +14,9 @@ func TestSilentStreamShowsThatItIsThere(t *testing.T) {
 		w := httptest.NewRecorder()
 		s := startStream(&answer{ResponseWriter: w, conn: http.NewResponseController(w)})
 		s.event(Event{Phase: PhaseBuild})
-		<-time.After(2*beat + beat/2)
+		bubble.Pass(2*beat + beat/2)
 		s.stop()
-		<-time.After(2 * beat)
+		bubble.Pass(2 * beat)
 		if want := `{"event":{"phase":"build"}}` + "\n{}\n{}\n"; w.Body.String() != want || !w.Flushed {
 			t.Errorf("got %q, want %q", w.Body, want)
 		}

@@ -13,11 +13,12 @@ import (
 
 	"github.com/lull-dev/lull"
 	"github.com/lull-dev/lull/fleet"
+	"github.com/lull-dev/lull/internal/bubble"
 	"github.com/lull-dev/lull/sandbox"
 )
 
 func TestFirstConnectionStartsCold(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app"))
 		w.is("")
 		p := w.acquire("GET /rooms")
@@ -45,7 +46,7 @@ func TestFirstConnectionStartsCold(t *testing.T) {
 }
 
 func TestNothingToUse(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		if _, err := w.Acquire(t.Context(), fleet.Want{}); lull.KindOf(err) != lull.KindNotFound {
 			t.Errorf("without a release: %v", err)
 		}
@@ -54,7 +55,7 @@ func TestNothingToUse(t *testing.T) {
 
 // 250 at once at concurrency 100: three environments, started in parallel.
 func TestScaleOut(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app"))
 		counts, began := w.storm(250, time.Second), time.Now()
 		if len(counts) != 3 || w.fake.Peak() != 3 {
@@ -83,7 +84,7 @@ func (w *world) storm(n int, each time.Duration) map[string]int {
 				w.t.Errorf("acquire: %v", err)
 				return
 			}
-			<-time.After(each)
+			bubble.Pass(each)
 			p.Free()
 			mu.Lock()
 			defer mu.Unlock()
@@ -96,7 +97,7 @@ func (w *world) storm(n int, each time.Duration) map[string]int {
 
 // 250 at once with one environment: served in turn.
 func TestOneEnvironmentInTurn(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app", size(100, 1)))
 		began := time.Now()
 		if counts := w.storm(250, time.Second); len(counts) != 1 {
@@ -110,7 +111,7 @@ func TestOneEnvironmentInTurn(t *testing.T) {
 
 // 2,000 at once to an app that is stopped, with room for 1,000.
 func TestStormOnAStoppedApp(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app"))
 		counts := w.storm(2000, time.Second)
 		total := 0
@@ -125,7 +126,7 @@ func TestStormOnAStoppedApp(t *testing.T) {
 
 // What frees up first is taken by who has waited longest, whatever was brought up for whom.
 func TestFirstComeFirstServed(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app", size(1, 2)))
 		first := w.acquire("GET /1")
 		type got struct {
@@ -159,7 +160,7 @@ func TestFirstComeFirstServed(t *testing.T) {
 }
 
 func TestQueueIsBounded(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app", size(1, 1), func(m *lull.Manifest) { m.Queue, m.Timeout.Queue = 2, lull.Duration(10*time.Second) }))
 		p := w.acquire("GET /1")
 		errs := make(chan error, 2)
@@ -188,7 +189,7 @@ func TestQueueIsBounded(t *testing.T) {
 
 // "queue: 0" is for those who would have to wait for somebody else; an app that sleeps is still woken.
 func TestNoQueueAtAll(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app", size(1, 1), func(m *lull.Manifest) { m.Queue = 0 }))
 		p := w.acquire("GET /1")
 		if _, err := w.Acquire(t.Context(), fleet.Want{}); lull.KindOf(err) != lull.KindQueueFull {
@@ -199,7 +200,7 @@ func TestNoQueueAtAll(t *testing.T) {
 }
 
 func TestClientGoesWhileItWaits(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app", size(1, 1)))
 		p := w.acquire("GET /1")
 		gone := errors.New("client has gone")
@@ -215,7 +216,7 @@ func TestClientGoesWhileItWaits(t *testing.T) {
 
 // A place that is given to a client in the moment it goes is not lost.
 func TestClientGoesAsItsTurnComes(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app", size(1, 1)))
 		p := w.acquire("GET /1")
 		lost := 0
@@ -238,7 +239,7 @@ func TestClientGoesAsItsTurnComes(t *testing.T) {
 }
 
 func TestCloseEndsEverything(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app", size(1, 1)))
 		p := w.acquire("GET /slow")
 		waiting := make(chan error)
@@ -271,7 +272,7 @@ func TestCloseEndsEverything(t *testing.T) {
 }
 
 func TestCloseDoesNotWaitForEver(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app"))
 		p := w.acquire("GET /endless")
 		began := time.Now()
@@ -291,7 +292,7 @@ func TestCloseDoesNotWaitForEver(t *testing.T) {
 }
 
 func TestCloseWhileStarting(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "silent"))
 		waiting := make(chan error)
 		go func() {
@@ -312,7 +313,7 @@ func TestCloseWhileStarting(t *testing.T) {
 }
 
 func TestCrash(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app", size(2, 1)))
 		id := w.warm()
 		sleep(time.Minute)
@@ -350,7 +351,7 @@ func TestCrash(t *testing.T) {
 }
 
 func TestMovesSayWhy(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app"))
 		id := w.warm()
 		sleep(10 * time.Second)

@@ -10,11 +10,12 @@ import (
 
 	"github.com/lull-dev/lull"
 	"github.com/lull-dev/lull/fleet"
+	"github.com/lull-dev/lull/internal/bubble"
 	"github.com/lull-dev/lull/sandbox"
 )
 
 func TestPauseAndResume(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app"))
 		id := w.warm()
 		sleep(2*time.Second - time.Millisecond)
@@ -43,12 +44,12 @@ func TestPauseAndResume(t *testing.T) {
 // A connection that arrives while an environment is being paused has it resumed at once, and no byte comes too early.
 func TestPauseIsCalledOff(t *testing.T) {
 	slow := 100 * time.Millisecond
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app"))
 		id := w.warm()
 		w.fake.Before(func(_ context.Context, verb string, _ sandbox.Spec) error {
 			if verb == "pause" {
-				<-time.After(slow)
+				bubble.Pass(slow)
 			}
 			return nil
 		})
@@ -69,7 +70,7 @@ func TestPauseIsCalledOff(t *testing.T) {
 func TestArrivalDuringAStop(t *testing.T) {
 	const stopping = time.Second
 	for most, want := range map[int]time.Duration{1: stopping/2 + startTime, 2: startTime} {
-		bubble(t, func(t *testing.T, w *world) {
+		inBubble(t, func(t *testing.T, w *world) {
 			w.Use(release(1, "app", size(1, most)))
 			id := w.warm()
 			w.fake.Before(slowly("stop", stopping))
@@ -89,7 +90,7 @@ func TestArrivalDuringAStop(t *testing.T) {
 }
 
 func TestEnvironmentThatCannotBePausedGoesOn(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app"))
 		id := w.warm()
 		w.fake.Before(func(_ context.Context, verb string, _ sandbox.Spec) error {
@@ -107,7 +108,7 @@ func TestEnvironmentThatCannotBePausedGoesOn(t *testing.T) {
 }
 
 func TestEnvironmentThatCannotBeResumedIsReplaced(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app"))
 		id := w.warm()
 		sleep(time.Minute)
@@ -127,7 +128,7 @@ func TestEnvironmentThatCannotBeResumedIsReplaced(t *testing.T) {
 }
 
 func TestDeathWhilePausedIsNoticed(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app"))
 		id := w.warm()
 		sleep(time.Minute)
@@ -141,7 +142,7 @@ func TestDeathWhilePausedIsNoticed(t *testing.T) {
 
 // min keeps one up; of several it is the one that was busy last.
 func TestMinIsKeptUp(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app", size(1, 3), func(m *lull.Manifest) { m.Scale.Min = 1 }))
 		sleep(time.Second)
 		w.is("running")
@@ -164,7 +165,7 @@ func TestMinIsKeptUp(t *testing.T) {
 }
 
 func TestMinHonoursTheBackoff(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "broken", func(m *lull.Manifest) { m.Scale.Min = 1 }))
 		sleep(10 * time.Second) // starts at 0, 1.05, 3.1, 7.15
 		if got := w.fake.Starts(); got != 4 {

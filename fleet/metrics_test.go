@@ -40,7 +40,7 @@ func scrape(t *testing.T, registry *prometheus.Registry) (lines []string) {
 func TestMetrics(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	metrics := fleet.NewMetrics(registry)
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app"))
 		s, id := w.stream()
 		sleep(time.Minute)

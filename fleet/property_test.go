@@ -13,6 +13,7 @@ import (
 
 	"github.com/lull-dev/lull"
 	"github.com/lull-dev/lull/fleet"
+	"github.com/lull-dev/lull/internal/bubble"
 	"github.com/lull-dev/lull/sandbox"
 )
 
@@ -93,13 +94,13 @@ func TestWhateverHappens(t *testing.T) {
 
 func (s *stage) perform() {
 	s.fake.Before(func(_ context.Context, verb string, _ sandbox.Spec) error {
-		<-time.After(s.play.verbs[verb])
+		bubble.Pass(s.play.verbs[verb])
 		return nil
 	})
 	s.Use(s.release(1, "app"))
 	connections := 0
 	for i, a := range s.play.acts {
-		time.Sleep(a.wait)
+		bubble.Pass(a.wait)
 		switch a.what {
 		case "exchange", "stream":
 			connections++
@@ -182,7 +183,7 @@ func (s *stage) connection(a act) {
 	}
 	s.use(p.Environment(), 1)
 	s.exchange(p)
-	time.Sleep(a.lasts)
+	bubble.Pass(a.lasts)
 	s.exchange(p)
 	if a.what == "stream" {
 		s.use(p.Environment(), -1)
@@ -256,7 +257,7 @@ func (s *stage) stream(p fleet.Place, a act) {
 			return
 		}
 		s.exchange(p)
-		time.Sleep(a.lasts)
+		bubble.Pass(a.lasts)
 		s.exchange(p)
 		release()
 		st.Moved()

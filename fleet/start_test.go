@@ -12,6 +12,7 @@ import (
 
 	"github.com/lull-dev/lull"
 	"github.com/lull-dev/lull/fleet"
+	"github.com/lull-dev/lull/internal/bubble"
 	"github.com/lull-dev/lull/sandbox"
 	"github.com/lull-dev/lull/sandbox/sandboxtest"
 )
@@ -20,7 +21,7 @@ import (
 func slowly(verb string, d time.Duration) func(context.Context, string, sandbox.Spec) error {
 	return func(_ context.Context, got string, _ sandbox.Spec) error {
 		if got == verb {
-			time.Sleep(d)
+			bubble.Pass(d)
 		}
 		return nil
 	}
@@ -39,7 +40,7 @@ func (w *world) refusal() (took time.Duration, err error) {
 
 // An app that dies on start: those who wait are told at once, with its last words, and it is not started in a loop.
 func TestAppDiesOnStart(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "broken"))
 		took, err := w.refusal()
 		if took != 50*time.Millisecond {
@@ -70,7 +71,7 @@ func TestAppDiesOnStart(t *testing.T) {
 
 // Ten started at once for a queue die at once: everybody is told, and that was one failure.
 func TestStormOnABrokenApp(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "broken"))
 		var all sync.WaitGroup
 		for range 2000 {
@@ -99,7 +100,7 @@ func checkBackoff(t *testing.T, err error, after time.Duration) {
 
 // An app that dies once it is up is started again for whoever comes next, unless it goes on and on.
 func TestYoungDeathsAreForgivenTwice(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app"))
 		for range 3 {
 			p := w.acquire("GET /boom")
@@ -124,7 +125,7 @@ func TestScaleOutThatFails(t *testing.T) {
 		}
 		return programs["app"](p)
 	}
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.fake = sandboxtest.NewFake(map[string]sandboxtest.Program{"app": app})
 		w.Fleet = fleet.New(fleet.Config{App: "chat", Driver: w.fake, Prepare: prepare, Journal: w.journal})
 		w.Use(release(1, "app", size(1, 3)))
@@ -143,7 +144,7 @@ func TestScaleOutThatFails(t *testing.T) {
 }
 
 func TestAppThatNeverListens(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "silent", func(m *lull.Manifest) { m.Timeout.Start = lull.Duration(10 * time.Second) }))
 		took, err := w.refusal()
 		if took < 10*time.Second || took > 10100*time.Millisecond {
@@ -165,7 +166,7 @@ func TestAppThatNeverListens(t *testing.T) {
 // An app that listens where it was not told to is found, the second time at once.
 func TestPortIsFound(t *testing.T) {
 	for program, place := range map[string]string{"literal": "127.0.0.1:3000", "v6": "[::]:5000"} {
-		bubble(t, func(t *testing.T, w *world) {
+		inBubble(t, func(t *testing.T, w *world) {
 			w.Use(release(1, program, size(1, 2)))
 			p := w.acquire("GET /")
 			if get(t, p) != "hello" || p.Waited() > startTime+200*time.Millisecond {
@@ -223,7 +224,7 @@ func TestPortIsChosen(t *testing.T) {
 		"an ephemeral port besides":                  {many([]string{"127.0.0.1:40000"}, time.Millisecond, "127.0.0.1:3000"), 200 * time.Millisecond},
 		"only an ephemeral port":                     {many(nil, time.Millisecond, "127.0.0.1:40000"), 200 * time.Millisecond},
 	} {
-		bubble(t, func(t *testing.T, w *world) {
+		inBubble(t, func(t *testing.T, w *world) {
 			w.fake = sandboxtest.NewFake(map[string]sandboxtest.Program{"app": c.program})
 			w.Fleet = fleet.New(fleet.Config{App: "chat", Driver: w.fake, Prepare: prepare, Journal: w.journal})
 			w.Use(release(1, "app"))
@@ -236,7 +237,7 @@ func TestPortIsChosen(t *testing.T) {
 }
 
 func TestListensButNotToHTTP(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.fake = sandboxtest.NewFake(map[string]sandboxtest.Program{"app": many([]string{"127.0.0.1:5432"}, time.Hour, "0.0.0.0:1")})
 		w.Fleet = fleet.New(fleet.Config{App: "chat", Driver: w.fake, Prepare: prepare})
 		w.Use(release(1, "app", func(m *lull.Manifest) { m.Timeout.Start = lull.Duration(10 * time.Second) }))
@@ -258,7 +259,7 @@ func TestReadyPath(t *testing.T) {
 	ready := func(path string) func(*lull.Manifest) {
 		return func(m *lull.Manifest) { m.Ready, m.Timeout.Start = path, lull.Duration(10*time.Second) }
 	}
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.fake = sandboxtest.NewFake(map[string]sandboxtest.Program{"app": sandboxtest.HTTP(health)})
 		w.Fleet = fleet.New(fleet.Config{App: "chat", Driver: w.fake, Prepare: prepare})
 		began = time.Now()
@@ -283,7 +284,7 @@ func TestStartThatFails(t *testing.T) {
 			c.Prepare = func(context.Context, lull.Release) (sandbox.Spec, error) { return sandbox.Spec{}, full }
 		},
 	} {
-		bubble(t, func(t *testing.T, w *world) {
+		inBubble(t, func(t *testing.T, w *world) {
 			config := fleet.Config{App: "chat", Driver: w.fake, Prepare: prepare}
 			change(w, &config)
 			w.Fleet = fleet.New(config)
@@ -312,7 +313,7 @@ func (s *shared) Start(ctx context.Context, spec sandbox.Spec) (sandbox.Sandbox,
 }
 
 func TestSharedPorts(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		driver := &shared{Fake: w.fake, ports: map[string]bool{}}
 		w.Fleet = fleet.New(fleet.Config{App: "chat", Driver: driver, Prepare: prepare})
 		w.Use(release(1, "app", size(1, 2)))

@@ -12,6 +12,7 @@ import (
 
 	"github.com/lull-dev/lull"
 	"github.com/lull-dev/lull/fleet"
+	"github.com/lull-dev/lull/internal/bubble"
 )
 
 func closing(s fleet.Stream) bool {
@@ -25,7 +26,7 @@ func closing(s fleet.Stream) bool {
 
 // Quiet after 30 s, idle for 2 s: asleep, with the stream held. A frame from the client wakes it.
 func TestQuietStreamDoesNotKeepItUp(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app"))
 		s, id := w.stream()
 		sleep(31 * time.Second)
@@ -65,7 +66,7 @@ func TestQuietStreamDoesNotKeepItUp(t *testing.T) {
 }
 
 func TestHoldEndsWithItsClient(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app"))
 		s, _ := w.stream()
 		sleep(time.Minute)
@@ -83,7 +84,7 @@ func TestHoldEndsWithItsClient(t *testing.T) {
 
 // Held streams cause nothing: a thousand of them at concurrency 1 are one environment.
 func TestHeldStreamsCauseNoScaleOut(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app", size(1, 10)))
 		var streams []fleet.Stream
 		for range 1000 {
@@ -101,7 +102,7 @@ func TestHeldStreamsCauseNoScaleOut(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				time.Sleep(time.Millisecond)
+				bubble.Pass(time.Millisecond)
 				release()
 			})
 		}
@@ -116,7 +117,7 @@ func TestHeldStreamsCauseNoScaleOut(t *testing.T) {
 
 // Streams have a capacity of their own: the third of two goes elsewhere, a plain request does not mind.
 func TestStreamsPerEnvironment(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app", func(m *lull.Manifest) { m.Streams, m.Scale.Max = 2, 2 }))
 		ids := map[string]int{}
 		var last fleet.Stream
@@ -154,7 +155,7 @@ func values(m map[string]int) (list []int) {
 
 // stream.hold: off keeps the environment up; stream.timeout ends what is quiet.
 func TestHoldOff(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app", func(m *lull.Manifest) { m.Stream.Hold, m.Stream.Timeout = "off", lull.Duration(time.Hour) }))
 		s, _ := w.stream()
 		sleep(time.Hour + 29*time.Second)
@@ -174,7 +175,7 @@ func TestHoldOff(t *testing.T) {
 
 // A stream taken after the place was given back counts all the same.
 func TestStreamAfterFree(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app"))
 		p := w.acquire("GET /")
 		p.Free()
@@ -190,7 +191,7 @@ func TestStreamAfterFree(t *testing.T) {
 }
 
 func TestStopTellsHeldStreams(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app", func(m *lull.Manifest) { m.Idle.Stop = lull.Duration(time.Hour) }))
 		s, _ := w.stream()
 		sleep(time.Hour + 29*time.Second)

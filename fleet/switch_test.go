@@ -10,11 +10,12 @@ import (
 
 	"github.com/lull-dev/lull"
 	"github.com/lull-dev/lull/fleet"
+	"github.com/lull-dev/lull/internal/bubble"
 )
 
 // Release 2 while release 1 is hammered and has a long exchange: nothing fails, and everything new sees release 2.
 func TestSwitchWithoutAGap(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app", size(5, 3)))
 		download := w.acquire("GET /download")
 		ctx, stop := context.WithCancel(t.Context())
@@ -27,7 +28,7 @@ func TestSwitchWithoutAGap(t *testing.T) {
 						t.Errorf("a request failed: %v", err)
 						return
 					}
-					time.Sleep(7 * time.Millisecond)
+					bubble.Pass(7 * time.Millisecond)
 					select {
 					case <-p.Done():
 						t.Errorf("cut off: %v", p.Err())
@@ -71,7 +72,7 @@ func TestSwitchWithoutAGap(t *testing.T) {
 }
 
 func TestSwitchToABrokenRelease(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app"))
 		id := w.warm()
 		err := w.Switch(t.Context(), release(2, "broken"))
@@ -94,7 +95,7 @@ func TestSwitchToABrokenRelease(t *testing.T) {
 }
 
 func TestFirstReleaseThatIsBroken(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		if err := w.Switch(t.Context(), release(1, "broken")); lull.KindOf(err) != lull.KindNotReady {
 			t.Errorf("error is %v", err)
 		}
@@ -105,7 +106,7 @@ func TestFirstReleaseThatIsBroken(t *testing.T) {
 }
 
 func TestSwitchCalledOff(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app"))
 		id := w.warm()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -122,7 +123,7 @@ func TestSwitchCalledOff(t *testing.T) {
 
 // Rollback is a switch, and so is the same release once more. Many at once take turns.
 func TestSwitchesTakeTurns(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		var all sync.WaitGroup
 		for _, n := range []int{1, 2, 3, 2, 2, 1} {
 			all.Go(func() {
@@ -144,7 +145,7 @@ func TestSwitchesTakeTurns(t *testing.T) {
 
 // Streams may go on for the drain time; those that are quiet are told to close at once, the others at its end.
 func TestSwitchDrainsStreams(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app"))
 		quiet, _ := w.stream()
 		sleep(40 * time.Second)
@@ -187,7 +188,7 @@ func TestSwitchDrainsStreams(t *testing.T) {
 }
 
 func TestDrainEnds(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app"))
 		p := w.acquire("GET /endless")
 		if err := w.Switch(t.Context(), release(2, "app")); err != nil {
@@ -207,7 +208,7 @@ func TestDrainEnds(t *testing.T) {
 
 // Those who wait while the release is replaced are served by the new one.
 func TestQueueSurvivesASwitch(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app", size(1, 1)))
 		p := w.acquire("GET /slow")
 		got := make(chan fleet.Place)
@@ -224,7 +225,7 @@ func TestQueueSurvivesASwitch(t *testing.T) {
 }
 
 func TestCloseDuringASwitch(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
+	inBubble(t, func(t *testing.T, w *world) {
 		switched := make(chan error)
 		go func() { switched <- w.Switch(t.Context(), release(1, "silent")) }()
 		sleep(time.Second)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/lull-dev/lull"
 	"github.com/lull-dev/lull/fleet"
+	"github.com/lull-dev/lull/internal/bubble"
 	"github.com/lull-dev/lull/sandbox"
 	"github.com/lull-dev/lull/sandbox/sandboxtest"
 )
@@ -50,8 +51,8 @@ var programs = map[string]sandboxtest.Program{
 	"v6":      after(startTime, sandboxtest.HTTPOn("[::]:5000", hello)),
 }
 
-// bubble runs a story in a world of its own, and closes it; every goroutine must have ended then.
-func bubble(t *testing.T, story func(t *testing.T, w *world), change ...func(*fleet.Config)) {
+// inBubble runs a story in a world of its own, and closes it; every goroutine must have ended then.
+func inBubble(t *testing.T, story func(t *testing.T, w *world), change ...func(*fleet.Config)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, change...)
@@ -149,7 +150,7 @@ func (w *world) is(want string) {
 
 // sleep lets time pass.
 func sleep(d time.Duration) {
-	time.Sleep(d)
+	bubble.Pass(d)
 	synctest.Wait()
 }
 

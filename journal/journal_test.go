@@ -16,6 +16,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/lull-dev/lull/internal/bubble"
 )
 
 func open(t testing.TB, dir string) *Journal {
@@ -113,7 +115,7 @@ func TestEntriesSayWhereTheyComeFrom(t *testing.T) {
 		j := open(t, t.TempDir())
 		w := j.Writer("chat", "e1", "stderr")
 		fmt.Fprintln(w, "hello")
-		time.Sleep(time.Second)
+		bubble.Pass(time.Second)
 		j.Note("chat", "e2", "started\nand ready\n")
 		start := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 		want := []Entry{
@@ -206,7 +208,7 @@ func TestOutputIsOnDiskSoon(t *testing.T) {
 		dir := t.TempDir()
 		j := open(t, dir)
 		fmt.Fprintln(j.Writer("chat", "e1", "stdout"), "hello")
-		time.Sleep(time.Second)
+		bubble.Pass(time.Second)
 		synctest.Wait()
 		data, err := os.ReadFile(filepath.Join(dir, "chat.log"))
 		if err != nil || !strings.Contains(string(data), "hello") {
@@ -266,9 +268,9 @@ func TestFloodIsThinnedOutAndSaysSo(t *testing.T) {
 				written++
 			}
 			fmt.Fprintln(quiet, "a quiet neighbour")
-			time.Sleep(100 * time.Millisecond)
+			bubble.Pass(100 * time.Millisecond)
 		}
-		time.Sleep(2 * time.Second) // it ends while lines are being dropped, and its writer stays open
+		bubble.Pass(2 * time.Second) // it ends while lines are being dropped, and its writer stays open
 		kept, dropped, notes, neighbour := 0, 0, 0, 0
 		for _, text := range texts(t, j, "chat", Query{}) {
 			var n int
@@ -420,7 +422,7 @@ func TestSlowReaderIsToldWhatItMissed(t *testing.T) {
 		go func() {
 			result <- j.Read(t.Context(), "chat", Query{Follow: true}, func(e Entry) error {
 				if got = append(got, e.Text); len(got) == 1 {
-					time.Sleep(time.Minute)
+					bubble.Pass(time.Minute)
 				}
 				return nil
 			})
@@ -431,7 +433,7 @@ func TestSlowReaderIsToldWhatItMissed(t *testing.T) {
 		for env := range 2 {
 			print(t, j, "chat", fmt.Sprint(env), strings.Repeat("x\n", 3000))
 		}
-		time.Sleep(2 * time.Minute)
+		bubble.Pass(2 * time.Minute)
 		synctest.Wait()
 		j.Close()
 		if err := <-result; err != nil {

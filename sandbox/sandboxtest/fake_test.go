@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	_ "github.com/lull-dev/lull/internal/bubble" // the race detector and bubbles
 	"github.com/lull-dev/lull/sandbox"
 	"github.com/lull-dev/lull/sandbox/sandboxtest"
 )
