@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -36,8 +38,9 @@ type book struct {
 	torn   bool // the current file does not end with a whole line
 
 	mu      sync.Mutex
-	pending []byte // lines that are not in the file yet
-	lost    int    // lines that did not fit in pending, or could not be written
+	pending []byte         // lines that are not in the file yet
+	crowded map[string]int // lines that did not fit in pending, by environment
+	lost    int            // lines that could not be written
 	recent  *last
 	readers map[*reader]struct{}
 	meters  map[string]*meter // by environment, while it has a writer
@@ -46,7 +49,7 @@ type book struct {
 
 func newBook(path string, wake func()) *book {
 	return &book{
-		path: path, wake: wake,
+		path: path, wake: wake, crowded: map[string]int{},
 		recent: &last{lines: recentLines, bytes: recentBytes}, readers: map[*reader]struct{}{}, meters: map[string]*meter{},
 	}
 }
@@ -56,7 +59,7 @@ func note(env, text string) Entry {
 	return Entry{Time: time.Now(), Environment: env, Stream: StreamLull, Text: clean(text)}
 }
 
-// add takes an entry. It does not wait: if the disk cannot follow the entry is dropped and counted.
+// add takes an entry. It does not wait: if more comes than is written the entry is dropped and counted.
 func (b *book) add(entry Entry) {
 	line := encode(entry)
 	b.mu.Lock()
@@ -65,7 +68,7 @@ func (b *book) add(entry Entry) {
 		return
 	}
 	if len(b.pending)+len(line) > maxPending {
-		b.lost++
+		b.crowded[entry.Environment]++
 		return
 	}
 	b.append(entry, line)
@@ -110,14 +113,23 @@ func (b *book) flush() error {
 	return err
 }
 
-// take returns what is pending, with a note at its end if there was more than could be kept.
+// take returns what is pending, with notes at its end if there was more than could be kept.
 func (b *book) take() (lines []byte, lost int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if lost = b.lost; lost > 0 {
-		missing := note("", fmt.Sprintf("… %d lines dropped: the disk is too slow or full", lost))
-		b.append(missing, encode(missing))
+	var missing []Entry
+	for _, env := range slices.Sorted(maps.Keys(b.crowded)) {
+		missing = append(missing, note(env, droppedText(b.crowded[env])))
+		lost += b.crowded[env]
 	}
+	if b.lost > 0 {
+		missing = append(missing, note("", fmt.Sprintf("… %d lines dropped: the disk is full or cannot be written", b.lost)))
+		lost += b.lost
+	}
+	for _, entry := range missing {
+		b.append(entry, encode(entry))
+	}
+	clear(b.crowded)
 	lines, b.pending, b.lost = b.pending, nil, 0
 	return lines, lost
 }

@@ -95,6 +95,7 @@ func lastRune(line []byte) int {
 // clean makes text valid UTF-8.
 func clean(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
 
+// droppedText is a note on an environment that prints faster than what it prints can be kept.
 func droppedText(lines int) string {
-	return fmt.Sprintf("… %d lines dropped: too many at once", lines)
+	return fmt.Sprintf("… %d lines dropped: it prints faster than its output can be kept", lines)
 }

@@ -5,8 +5,10 @@ import (
 	"bytes"
 	"compress/gzip"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -249,6 +251,49 @@ func TestUnpackRefusesBombs(t *testing.T) {
 	check(t, errors.Join(out.Close(), encoder.Close()))
 	err = Unpack(bytes.NewReader(bomb.Bytes()), t.TempDir(), Upload())
 	if lull.KindOf(err) != lull.KindTooLarge || !strings.Contains(err.Error(), "200 times its own size") {
+		t.Error(err)
+	}
+}
+
+// TestTooManyFilesAreRefusedUnwritten: making a file takes a hundred times as long as reading that there is one.
+func TestTooManyFilesAreRefusedUnwritten(t *testing.T) {
+	opts := Options{Limits: Limits{Bytes: 100, Entries: 1000}}
+	many := make([]entry, 1001)
+	for i := range many {
+		many[i] = entry{name: fmt.Sprintf("d/%d", i)}
+	}
+	many = append(many, entry{name: "large", body: "large"})
+	for what, entries := range map[string][]entry{
+		"many":  many,
+		"large": {{name: "a", body: "x"}, {name: "b", body: strings.Repeat("x", 100)}},
+	} {
+		dir := t.TempDir()
+		if err := Unpack(bytes.NewReader(archiveOf(t, entries)), dir, opts); lull.KindOf(err) != lull.KindTooLarge {
+			t.Errorf("%s: %v", what, err)
+		}
+		if written := contents(t, dir); len(written) > 0 {
+			t.Errorf("%s: %d files were written first", what, len(written))
+		}
+	}
+	dir := t.TempDir()
+	check(t, Unpack(bytes.NewReader(archiveOf(t, many[:999])), dir, opts))
+	if written := contents(t, dir); len(written) != 1000 {
+		t.Errorf("%d were written of 999 files and their directory", len(written))
+	}
+}
+
+// TestUploadLongerThanItsSurvey: what is looked at first is not lost, and what comes after it is counted all the same.
+func TestUploadLongerThanItsSurvey(t *testing.T) {
+	noise := make([]byte, surveyed*2/3)
+	rand.NewChaCha8([32]byte{}).Read(noise)
+	data := archiveOf(t, []entry{{name: "a", body: string(noise)}, {name: "b", body: string(noise)}, {name: "c"}, {name: "d"}})
+	dir := t.TempDir()
+	check(t, Unpack(bytes.NewReader(data), dir, Upload()))
+	if got := contents(t, dir); len(got) != 4 || !strings.HasSuffix(got["b"], string(noise)) {
+		t.Errorf("%d files came out", len(got))
+	}
+	err := Unpack(bytes.NewReader(data), t.TempDir(), Options{Limits: Limits{Entries: 3}})
+	if lull.KindOf(err) != lull.KindTooLarge {
 		t.Error(err)
 	}
 }

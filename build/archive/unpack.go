@@ -22,13 +22,19 @@ const freeBytes = 64 << 20
 
 // Unpack writes the content of a tar file, plain or compressed with gzip or zstd, into dir, which must exist and should
 // be empty. Whatever the archive says, nothing is written outside of dir. If it fails, what was written so far is still
-// there: the caller removes dir.
+// there: the caller removes dir. An upload that is over its limits is refused before anything is written, unless it takes
+// more than its first 16 MB to tell.
 func Unpack(r io.Reader, dir string, opts Options) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return fmt.Errorf("unpack: %w", err)
 	}
 	defer root.Close()
+	if !opts.AsIs {
+		if r, err = survey(r, opts.Limits); err != nil {
+			return err
+		}
+	}
 	packed := &counter{r: r}
 	plain, closePlain, err := Decompress(packed)
 	if err != nil {
