@@ -27,6 +27,11 @@ type hostDriver struct {
 func (d *hostDriver) Name() string                       { return "host" }
 func (d *hostDriver) Capabilities() sandbox.Capabilities { return sandbox.Capabilities{Images: true} }
 func (d *hostDriver) Close() error                       { return nil }
+func (d *hostDriver) Release(string)                     {}
+
+func (d *hostDriver) Restore(context.Context, sandbox.Spec, string) (sandbox.Sandbox, error) {
+	return nil, sandbox.ErrUnsupported
+}
 
 func (d *hostDriver) Start(_ context.Context, spec sandbox.Spec) (sandbox.Sandbox, error) {
 	if err := sandbox.CheckSpec(spec); err != nil {
@@ -86,6 +91,8 @@ func (b *hostBox) Listeners(context.Context) ([]sandbox.Listener, error) {
 func (b *hostBox) Dial(context.Context, int) (net.Conn, error) { return nil, sandbox.ErrUnsupported }
 func (b *hostBox) Pause(context.Context) error                 { return sandbox.ErrUnsupported }
 func (b *hostBox) Resume(context.Context) error                { return sandbox.ErrUnsupported }
+func (b *hostBox) Snapshot(context.Context, string) error      { return sandbox.ErrUnsupported }
+func (b *hostBox) Vacate() error                               { return sandbox.ErrUnsupported }
 func (b *hostBox) Usage() (sandbox.Usage, error)               { return sandbox.Usage{}, sandbox.ErrUnsupported }
 func (b *hostBox) Done() <-chan struct{}                       { return b.done }
 

@@ -31,6 +31,12 @@ func (p *place) How() How              { return p.how }
 func (p *place) Waited() time.Duration { return p.waited }
 func (p *place) Done() <-chan struct{} { return p.environment.over }
 
+func (p *place) Awake() time.Time {
+	p.environment.fleet.mu.Lock()
+	defer p.environment.fleet.mu.Unlock()
+	return p.environment.upSince
+}
+
 func (p *place) Err() error { return p.environment.fleet.fate(p.environment) }
 
 // fate returns why e is over, nil if it is not.
@@ -102,9 +108,11 @@ type stream struct {
 	closing     chan struct{} // closed by tell
 
 	// Guarded by Fleet.mu.
-	moved  time.Time     // when data last moved, either way
-	lively *list.Element // in environment.lively; nil once told to close, or closed
-	closed bool
+	moved     time.Time     // when data last moved, either way
+	lively    *list.Element // in environment.lively; nil once told to close, or closed
+	closed    bool
+	unsettled bool
+	code      uint16 // set before closing is closed
 }
 
 // openStream makes a stream. It is called under mu.
@@ -113,18 +121,19 @@ func openStream(e *environment, now time.Time) *stream {
 	e.open++
 	s.lively = e.lively.PushBack(s)
 	if e.goal == lull.Stopped || e.state.Final() {
-		s.tell()
+		s.tell(e.leaving)
 	}
 	return s
 }
 
 // tell asks for the stream to be closed.
-func (s *stream) tell() {
+func (s *stream) tell(code uint16) {
 	if s.lively == nil {
 		return
 	}
 	s.environment.lively.Remove(s.lively)
 	s.lively = nil
+	s.code = code
 	close(s.closing)
 }
 
@@ -140,16 +149,47 @@ func (s *stream) touch(now time.Time) {
 func (s *stream) Moved() {
 	s.environment.fleet.mu.Lock()
 	defer s.environment.fleet.mu.Unlock()
-	s.touch(time.Now())
+	now := time.Now()
+	s.touch(now)
+	s.environment.engage("data from the app", now)
 }
 
+func (s *stream) Unsettled(on bool) {
+	s.environment.fleet.change(func(_ *ledger, now time.Time) { s.settle(!on, now) })
+}
+
+// settle is called under mu.
+func (s *stream) settle(settled bool, now time.Time) {
+	if s.closed || s.unsettled == !settled {
+		return
+	}
+	e := s.environment
+	s.unsettled = !settled
+	if settled {
+		e.unsettled--
+		return
+	}
+	e.unsettled++
+	e.unsettle = now
+	e.tick.now = e.state == lull.Paused
+}
+
+func (s *stream) Asleep() bool { return !s.environment.awake.Load() }
+
 func (s *stream) Closing() <-chan struct{} { return s.closing }
+
+func (s *stream) CloseCode() uint16 {
+	s.environment.fleet.mu.Lock()
+	defer s.environment.fleet.mu.Unlock()
+	return s.code
+}
 
 func (s *stream) Close() {
 	s.environment.fleet.change(func(_ *ledger, now time.Time) {
 		if s.closed {
 			return
 		}
+		s.settle(true, now)
 		s.closed = true
 		if s.lively != nil {
 			s.environment.lively.Remove(s.lively)
@@ -198,7 +238,7 @@ func (s *stream) pin(why string) (up <-chan struct{}, err error) {
 		default:
 			e.holds++
 			s.touch(now)
-			e.rise(why)
+			e.rise(why, now)
 			up = e.up
 		}
 	})
@@ -210,5 +250,29 @@ func (s *stream) unpin() {
 		s.environment.holds--
 		s.environment.ended = now
 		s.touch(now)
+	})
+}
+
+func (s *stream) HoldIfUp() (release func(), ok bool) {
+	e := s.environment
+	e.fleet.mu.Lock()
+	defer e.fleet.mu.Unlock()
+	if e.state != lull.Running || s.closed {
+		return nil, false
+	}
+	e.beats++
+	return sync.OnceFunc(func() { e.fleet.change(func(*ledger, time.Time) { e.beats-- }) }), true
+}
+
+func (s *stream) WhenUp(do func()) {
+	e := s.environment
+	e.fleet.change(func(_ *ledger, _ time.Time) {
+		if e.state.Final() || e.goal == lull.Stopped {
+			return
+		}
+		e.whenUp = append(e.whenUp, do)
+		if e.state == lull.Running {
+			e.catchUp()
+		}
 	})
 }

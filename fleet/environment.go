@@ -7,11 +7,13 @@ import (
 	"encoding/base32"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/lull-dev/lull"
 	"github.com/lull-dev/lull/sandbox"
 	"github.com/lull-dev/lull/scale"
+	"github.com/lull-dev/lull/snapshot"
 )
 
 // keptMoves is how many transitions of an environment are remembered.
@@ -25,19 +27,22 @@ type environment struct {
 	generation *generation   // set once
 	fleet      *Fleet        // set once
 	began      time.Time     // set once
+	adopted    bool          // set once: its snapshot was found when the node started
 	nudge      chan struct{} // capacity 1; sent to whenever goal changes, received by the keeper, never closed
 	over       chan struct{} // closed by ledger.ended
 	gone       chan struct{} // closed by ledger.gone, when nothing is left of it
+	awake      atomic.Bool   // written by become only: it is running
 
 	// Guarded by Fleet.mu.
 	state   lull.State // written by become only
-	goal    lull.State // Running, Paused or Stopped
+	goal    lull.State // Running, Paused, Hibernated or Stopped
 	cause   string     // why that is its goal
 	grace   time.Duration
 	cancel  context.CancelFunc // ends a start that is no longer wanted
 	moves   []Move
 	up      chan struct{} // closed while running, open otherwise; made anew by become
 	cameUp  time.Time     // when it was ready; zero before
+	upSince time.Time     // when it came to run the last time
 	arrival How           // what has just brought it up, for those who waited for that; cleared by serve
 	box     sandbox.Sandbox
 	port    int
@@ -49,14 +54,49 @@ type environment struct {
 	open      int       // streams
 	lively    list.List // of *stream: those that have not been told to close, the one that moved last at the end
 	ended     time.Time // when it was last busy
+
+	beats     int       // moments in which heartbeats are written to streams
+	unsettled int       // streams that are in the middle of something
+	unsettle  time.Time // when one of them last came to be
+	tick      tick
+	whenUp    []func()      // to be done as soon as it runs
+	pinned    time.Time     // until then it is not put on disk, because that went wrong
+	disk      lull.Size     // of its last snapshot
+	memory    lull.Size     // what it held when it was last paused
+	short     lull.Size     // the memory it waits for; 0: it does not
+	yielding  chan struct{} // closed when it has made room, or could not; nil if it was not asked to
+	leaving   uint16        // the close code for streams when it ends
 }
+
+// Close codes of WebSockets (RFC 6455, section 7.4.1, and the IANA registry).
+const (
+	closeGoingAway = 1001 // stopped or replaced, or quiet for too long
+	closeInternal  = 1011 // the app has crashed
+	closeRestart   = 1012 // the environment could not come back: connect again, and another one will serve
+)
 
 func newEnvironment(f *Fleet, g *generation, why string, now time.Time) *environment {
 	e := &environment{
 		id: newID(f.config.App), generation: g, fleet: f, began: now, goal: lull.Running, cause: why, ended: now,
 		nudge: make(chan struct{}, 1), over: make(chan struct{}), gone: make(chan struct{}), up: make(chan struct{}),
+		leaving: closeGoingAway,
 	}
 	e.become(lull.Starting, why, now)
+	return e
+}
+
+// adoptEnvironment returns an environment that is on disk.
+func adoptEnvironment(f *Fleet, g *generation, s snapshot.Snapshot, now time.Time) *environment {
+	e := &environment{
+		id: s.Environment, generation: g, fleet: f, began: now, adopted: true, goal: lull.Hibernated, ended: s.Idle,
+		cameUp: s.Made, port: s.Port, disk: s.Size, memory: s.Memory,
+		nudge: make(chan struct{}, 1), over: make(chan struct{}), gone: make(chan struct{}), up: make(chan struct{}),
+		leaving: closeGoingAway,
+	}
+	if e.ended.IsZero() {
+		e.ended = now
+	}
+	e.become(lull.Hibernated, "the node was restarted", now)
 	return e
 }
 
@@ -72,7 +112,7 @@ func newID(app string) string {
 func (e *environment) become(next lull.State, why string, now time.Time) bool {
 	config, books := e.fleet.config, &e.fleet.books
 	from := e.state
-	if !from.CanBecome(next) && (from != 0 || next != lull.Starting) {
+	if !from.CanBecome(next) && (from != 0 || next != lull.Starting && next != lull.Hibernated) {
 		books.after(func() {
 			config.Log.Error("illegal move of an environment", "environment", e.id, "from", from, "to", next, "why", why)
 		})
@@ -83,21 +123,55 @@ func (e *environment) become(next lull.State, why string, now time.Time) bool {
 		config.Metrics.moved(config.App, from, next, now.Sub(e.moves[n-1].At))
 	}
 	e.state = next
-	e.moves = append(e.moves, Move{At: now, State: next, Why: why})
-	if len(e.moves) > keptMoves {
-		e.moves = append(e.moves[:0:0], e.moves[len(e.moves)-keptMoves:]...)
-	}
+	e.note(Move{At: now, State: next, Why: why})
+	e.awake.Store(next == lull.Running)
 	switch {
 	case next == lull.Running:
-		e.ended = now
+		e.upSince = now
+		if !e.tick.on {
+			e.ended = now
+		}
 		close(e.up)
+		e.catchUp()
 	case from == lull.Running:
 		e.up = make(chan struct{})
+		e.tick = tick{last: now}
 	}
 	books.after(func() {
 		config.Log.Debug("environment moved", "environment", e.id, "from", from, "to", next, "why", why)
 	})
 	return true
+}
+
+// note adds a move to those that are remembered. A tick and the pause after it take the place of the tick and the pause
+// before them: an environment that ticks for a day would remember nothing else.
+func (e *environment) note(m Move) {
+	if n := len(e.moves); n >= 3 && e.tick.on && m.State == lull.Running && e.moves[n-2].tick {
+		e.moves = e.moves[:n-2]
+	}
+	m.tick = e.tick.on && m.State == lull.Running
+	e.moves = append(e.moves, m)
+	if len(e.moves) > keptMoves {
+		e.moves = append(e.moves[:0:0], e.moves[len(e.moves)-keptMoves:]...)
+	}
+}
+
+// catchUp does what has waited for the environment to run, in a goroutine that holds it up meanwhile.
+func (e *environment) catchUp() {
+	if len(e.whenUp) == 0 {
+		return
+	}
+	todo := e.whenUp
+	e.whenUp = nil
+	e.beats++
+	e.fleet.books.after(func() {
+		go func() { // ends with todo, which does not wait for anything; keeps the environment from going away
+			for _, do := range todo {
+				do()
+			}
+			e.fleet.change(func(*ledger, time.Time) { e.beats-- })
+		}()
+	})
 }
 
 func (e *environment) asleep() bool { return e.state == lull.Paused || e.state == lull.Hibernated }
@@ -115,11 +189,15 @@ func (e *environment) lived(now time.Time) time.Duration {
 
 // idle returns from when nothing keeps the environment up; zero while something does.
 func (e *environment) idle() time.Time {
-	a := scale.Activity{Busy: e.exchanges + e.holds, Ended: e.ended, Streams: e.open}
+	a := scale.Activity{Busy: e.exchanges + e.holds + e.beats, Ended: e.ended, Streams: e.open}
 	if newest := e.lively.Back(); newest != nil {
 		a.Moved = newest.Value.(*stream).moved
 	}
-	return a.Idle(e.generation.quiet, e.generation.held)
+	idle := a.Idle(e.generation.quiet, e.generation.held)
+	if settled := e.settled(); !idle.IsZero() && idle.Before(settled) {
+		return settled
+	}
+	return idle
 }
 
 // aim sets the goal and tells the keeper. There is no way back from Stopped.
@@ -128,6 +206,15 @@ func (e *environment) aim(goal lull.State, why string) {
 		return
 	}
 	e.goal, e.cause = goal, why
+	if goal != lull.Running {
+		e.tick.on = false
+	}
+	e.yielded()
+	e.wake()
+}
+
+// wake makes the keeper look at what is wanted.
+func (e *environment) wake() {
 	select {
 	case e.nudge <- struct{}{}:
 	default:
@@ -135,7 +222,10 @@ func (e *environment) aim(goal lull.State, why string) {
 }
 
 // rise asks for the environment to be running, which calls off what takes it down.
-func (e *environment) rise(why string) { e.aim(lull.Running, why) }
+func (e *environment) rise(why string, now time.Time) {
+	e.engage(why, now)
+	e.aim(lull.Running, why)
+}
 
 // sink asks for a step down the ladder.
 func (e *environment) sink(to lull.State, why string) { e.aim(to, why) }
@@ -144,28 +234,34 @@ func (e *environment) sink(to lull.State, why string) { e.aim(to, why) }
 func (e *environment) leave(why string, grace time.Duration) {
 	e.grace = grace
 	e.aim(lull.Stopped, why)
-	if e.cancel != nil && e.state == lull.Starting {
+	if e.cancel != nil && e.state != lull.Running {
 		e.cancel()
 	}
 	e.tellAll()
 }
 
 // claim returns the step the keeper is to take, 0 if there is none. A pause is begun here: from now on the environment
-// counts as paused, and a connection that arrives has it resumed.
+// counts as paused, and a connection that arrives has it resumed. Being put on disk counts once it has been done.
 func (e *environment) claim(now time.Time) lull.State {
 	switch {
 	case e.goal == lull.Stopped:
 		return lull.Stopped
 	case e.state == e.goal:
 		return 0
-	case e.goal == lull.Running:
+	case e.goal == lull.Running || e.state == lull.Hibernated:
 		return lull.Running
-	case e.exchanges+e.holds > 0: // cannot be: whoever comes in sets the goal to Running
+	case e.exchanges+e.holds+e.beats > 0:
+		// Whoever comes in sets the goal to Running, but for a heartbeat, after which it is looked at again.
 		e.aim(lull.Running, "in use")
 		return 0
+	case e.state == lull.Running && e.generation.end == nil && (e.idle().IsZero() || e.idle().After(now)):
+		e.aim(lull.Running, "data from the app")
+		return 0
+	case e.state == lull.Running:
+		e.become(lull.Paused, e.cause, now)
+		return lull.Paused
 	}
-	e.become(e.goal, e.cause, now)
-	return e.goal
+	return lull.Hibernated
 }
 
 // admit gives w a place. The environment is running and has room.
@@ -178,7 +274,7 @@ func (e *environment) admit(w *waiter, now time.Time) *place {
 	default:
 		how = Queued
 	}
-	e.rise(w.want.Why)
+	e.rise(w.want.Why, now)
 	e.exchanges++
 	if w.want.Stream {
 		e.promised++
@@ -198,13 +294,13 @@ func (e *environment) tell(now time.Time, patience time.Duration) time.Time {
 		if at := s.moved.Add(patience); at.After(now) {
 			return at
 		}
-		s.tell()
+		s.tell(closeGoingAway)
 	}
 }
 
 // tellAll tells every stream to close.
 func (e *environment) tellAll() {
 	for oldest := e.lively.Front(); oldest != nil; oldest = e.lively.Front() {
-		oldest.Value.(*stream).tell()
+		oldest.Value.(*stream).tell(e.leaving)
 	}
 }

@@ -15,7 +15,9 @@ import (
 	"time"
 
 	"github.com/lull-dev/lull"
+	"github.com/lull-dev/lull/capacity"
 	"github.com/lull-dev/lull/sandbox"
+	"github.com/lull-dev/lull/snapshot"
 )
 
 // Config is what a fleet is made of.
@@ -31,6 +33,12 @@ type Config struct {
 	Log     *slog.Logger  // nil logs nothing
 	Metrics *Metrics      // nil counts nothing
 	Drain   time.Duration // how long exchanges and streams of a replaced release may go on; 0 is 30 s
+
+	Snapshots *snapshot.Store  // nil puts nothing on disk; shared by the fleets of a node, as all that follows
+	Memory    *capacity.Memory // nil is without a limit
+	Overhead  lull.Size        // memory that an environment needs on top of its release's limit
+	Wakes     *capacity.Turns  // how many wake at a time; nil is capacity's default
+	Writes    *capacity.Turns  // how many are put on disk at a time; nil is capacity's default
 }
 
 // Journal keeps the output of environments.
@@ -59,6 +67,7 @@ type Fleet struct {
 
 	mu    sync.Mutex
 	books ledger      // guarded by mu
+	leave func()      // Memory's list of those that can make room
 	timer *time.Timer // guarded by mu; calls tick when the ledger wants to be looked at
 	armed time.Time   // guarded by mu; when that is; zero: not at all
 }
@@ -74,8 +83,18 @@ func New(config Config) *Fleet {
 	if config.Drain == 0 {
 		config.Drain = defaultDrain
 	}
+	if config.Memory == nil {
+		config.Memory = capacity.NewMemory(0)
+	}
+	if config.Wakes == nil {
+		config.Wakes = capacity.NewTurns(0)
+	}
+	if config.Writes == nil {
+		config.Writes = capacity.NewTurns(0)
+	}
 	f := &Fleet{config: config, turn: make(chan struct{}, 1)}
 	f.books = ledger{fleet: f}
+	f.leave = config.Memory.Join(f)
 	config.Metrics.add(f)
 	return f
 }
@@ -85,7 +104,7 @@ func New(config Config) *Fleet {
 func (f *Fleet) Use(rel lull.Release) {
 	f.change(func(b *ledger, now time.Time) {
 		if !b.closed {
-			b.promote(newGeneration(rel), now)
+			b.promote(newGeneration(rel, f.snapshots()), now)
 		}
 	})
 }
@@ -119,9 +138,9 @@ func (f *Fleet) wait(ctx context.Context, w *waiter, deadline time.Duration) (Pl
 	case a := <-w.answer:
 		return f.accept(w, a)
 	case <-timer.C:
-		if starting, left := f.withdraw(w); left {
+		if why, left := f.withdraw(w); left {
 			f.config.Metrics.waited(f.config.App, "timeout", time.Since(w.asked))
-			return nil, errTimedOut(f.config.App, time.Since(w.asked), starting)
+			return nil, errTimedOut(f.config.App, time.Since(w.asked), why)
 		}
 		return f.accept(w, <-w.answer) // it came at the last moment
 	case <-ctx.Done():
@@ -144,19 +163,32 @@ func (f *Fleet) accept(w *waiter, a answer) (Place, error) {
 	return a.place, nil
 }
 
-// withdraw takes w out of the queue; left is false if it has been answered. starting says whether nothing was up.
-func (f *Fleet) withdraw(w *waiter) (starting, left bool) {
+// withdraw takes w out of the queue; left is false if it has been answered. why says what it has waited for.
+func (f *Fleet) withdraw(w *waiter) (why waited, left bool) {
 	f.change(func(b *ledger, _ time.Time) {
 		left = b.queue.leave(w)
-		starting = b.current != nil && b.current.onlyStarting()
+		switch g := b.current; {
+		case g == nil:
+		case g.short() > 0:
+			why = waitedMemory
+		case g.onlyStarting():
+			why = waitedStart
+		}
 	})
-	return starting, left
+	return why, left
 }
 
 // Close stops everything and waits. Connections that wait for a place are refused, streams are told to close, exchanges
 // may finish within grace; then the environments are stopped.
-func (f *Fleet) Close(grace time.Duration) {
-	f.change(func(b *ledger, now time.Time) { b.close(now, grace) })
+func (f *Fleet) Close(grace time.Duration) { f.end(grace, false) }
+
+// Suspend is Close, but the environments of the current release are put on disk, if they can be, and stay there: see
+// Adopt.
+func (f *Fleet) Suspend(grace time.Duration) { f.end(grace, true) }
+
+func (f *Fleet) end(grace time.Duration, keep bool) {
+	f.leave()
+	f.change(func(b *ledger, now time.Time) { b.close(now, grace, keep) })
 	f.work.Wait()
 	f.config.Metrics.remove(f)
 	f.mu.Lock()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/lull-dev/lull"
+	"github.com/lull-dev/lull/capacity"
 	"github.com/lull-dev/lull/sandbox"
 )
 
@@ -30,14 +31,24 @@ type keeper struct {
 	box         sandbox.Sandbox // nil before its process runs
 	stdout      io.WriteCloser
 	stderr      io.WriteCloser
+	charge      *capacity.Charge
 }
 
 func (k *keeper) run() {
-	fail := k.start()
+	k.charge = k.fleet.config.Memory.Charge()
+	defer k.charge.Shrink(0)
+	var fail *failure
+	if !k.environment.adopted {
+		if fail = k.start(); fail == nil {
+			k.fleet.config.Metrics.did(k.fleet.config.App, "start", nil)
+			k.fleet.config.Metrics.took(k.fleet.config.App, "start", time.Since(k.environment.began))
+		}
+	}
 	if fail == nil {
-		k.fleet.config.Metrics.did(k.fleet.config.App, "start", nil)
-		k.fleet.config.Metrics.took(k.fleet.config.App, "start", time.Since(k.environment.began))
 		fail = k.keep()
+	}
+	if errors.Is(fail.cause(), errLeft) {
+		return
 	}
 	k.clear(fail)
 }
@@ -83,8 +94,42 @@ func (k *keeper) start() *failure {
 
 // boot starts the sandbox.
 func (k *keeper) boot(ctx context.Context) (sandbox.Spec, *failure) {
+	if fail := k.grow(ctx); fail != nil {
+		return sandbox.Spec{}, fail
+	}
 	ctx, cancel := context.WithTimeout(ctx, prepareTime)
 	defer cancel()
+	spec, fail := k.specify(ctx)
+	if fail != nil {
+		return spec, fail
+	}
+	box, err := k.fleet.config.Driver.Start(ctx, spec)
+	if err != nil {
+		return spec, broken("started", err)
+	}
+	k.have(box)
+	return spec, nil
+}
+
+func (k *keeper) have(box sandbox.Sandbox) {
+	k.box = box
+	k.change(func(_ *ledger, e *environment, _ time.Time) { e.box = box })
+}
+
+// grow waits until the node has the memory that the environment may use.
+func (k *keeper) grow(ctx context.Context) *failure {
+	most := k.release().Manifest.Resources.Memory + k.fleet.config.Overhead
+	k.change(func(_ *ledger, e *environment, _ time.Time) { e.short = most })
+	err := k.charge.Grow(ctx, most)
+	k.change(func(_ *ledger, e *environment, _ time.Time) { e.short = 0 })
+	if err != nil {
+		return broken("given memory", err)
+	}
+	return nil
+}
+
+// specify says what the sandbox is made of. Its output goes to the journal.
+func (k *keeper) specify(ctx context.Context) (sandbox.Spec, *failure) {
 	config, e := k.fleet.config, k.environment
 	spec, err := config.Prepare(ctx, k.release())
 	if err != nil {
@@ -106,27 +151,42 @@ func (k *keeper) boot(ctx context.Context) (sandbox.Spec, *failure) {
 			return spec, broken("given a port", err)
 		}
 	}
-	box, err := config.Driver.Start(ctx, spec)
-	if err != nil {
-		return spec, broken("started", err)
-	}
-	k.box = box
-	k.change(func(_ *ledger, e *environment, _ time.Time) { e.box = box })
 	return spec, nil
+}
+
+func (k *keeper) closeOutput() {
+	for _, output := range []io.WriteCloser{k.stdout, k.stderr} {
+		if output != nil {
+			output.Close()
+		}
+	}
+	k.stdout, k.stderr = nil, nil
 }
 
 // keep takes the environment where it is wanted until it is to be stopped (nil) or dies.
 func (k *keeper) keep() *failure {
 	for {
 		var step lull.State
-		k.change(func(_ *ledger, e *environment, now time.Time) { step = e.claim(now) })
+		var left bool
+		k.change(func(b *ledger, e *environment, now time.Time) {
+			if step = e.claim(now); step == 0 && e.state == lull.Hibernated && e.generation.keeps() {
+				left = true
+				b.left(e)
+			}
+		})
 		var fail *failure
-		switch step {
-		case lull.Stopped:
+		switch {
+		case left:
+			return &failure{err: errLeft}
+		case step == lull.Stopped:
 			return nil
-		case lull.Paused:
+		case step == lull.Paused:
 			fail = k.pause()
-		case lull.Running:
+		case step == lull.Hibernated:
+			fail = k.hibernate()
+		case step == lull.Running && k.box == nil:
+			fail = k.wake()
+		case step == lull.Running:
 			fail = k.resume()
 		default:
 			fail = k.watch()
@@ -139,6 +199,10 @@ func (k *keeper) keep() *failure {
 
 // watch waits until the environment is wanted elsewhere or dies.
 func (k *keeper) watch() *failure {
+	if k.box == nil { // on disk, where nothing happens
+		<-k.environment.nudge
+		return nil
+	}
 	select {
 	case <-k.box.Done():
 		return crash(k.box.Exit(), k.release().Manifest.Resources)
@@ -169,16 +233,24 @@ func (k *keeper) pause() *failure {
 	k.fleet.config.Metrics.did(k.fleet.config.App, "pause", err)
 	switch {
 	case err == nil:
+		if usage, err := k.box.Usage(); err == nil {
+			k.charge.Shrink(usage.Memory)
+			k.change(func(_ *ledger, e *environment, _ time.Time) { e.memory = usage.Memory })
+		}
+		k.change(func(_ *ledger, e *environment, _ time.Time) { e.yielded() })
 		return nil
 	case k.dead(err):
 		return k.watch()
 	}
 	k.log(slog.LevelWarn, "environment not paused", err)
-	k.change(func(_ *ledger, e *environment, _ time.Time) { e.rise("could not be paused") })
+	k.change(func(_ *ledger, e *environment, now time.Time) { e.rise("could not be paused", now) })
 	return nil
 }
 
 func (k *keeper) resume() *failure {
+	if fail := k.growFor(); fail != nil || !k.wanted() {
+		return fail
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), verbTime)
 	defer cancel()
 	began := time.Now()
@@ -195,6 +267,7 @@ func (k *keeper) resume() *failure {
 		if e.goal != lull.Stopped {
 			e.arrival = Resumed
 			e.become(lull.Running, e.cause, now)
+			k.fleet.config.Metrics.woke(k.fleet.config.App, lull.Paused, e.cause)
 		}
 	})
 	return nil
@@ -224,17 +297,14 @@ func (k *keeper) clear(fail *failure) {
 	if k.box != nil && !exited(k.box) { // what a dead process left behind is ended by Close
 		k.box.Stop(grace)
 	}
-	for _, output := range []io.WriteCloser{k.stdout, k.stderr} {
-		if output != nil {
-			output.Close()
-		}
-	}
+	k.closeOutput()
 	if fail != nil {
 		fail.lines = config.Journal.Tail(config.App, e.id, tailLines)
 	}
 	var state lull.State
 	var ready bool
 	k.change(func(b *ledger, e *environment, now time.Time) {
+		fail.befall(e)
 		b.ended(e, fail, now)
 		state, ready = e.state, !e.cameUp.IsZero()
 	})
@@ -246,6 +316,7 @@ func (k *keeper) clear(fail *failure) {
 			k.log(slog.LevelError, "environment not cleared away", err)
 		}
 	}
+	k.discard()
 	k.change(func(b *ledger, e *environment, _ time.Time) { b.gone(e) })
 }
 

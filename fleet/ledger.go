@@ -40,7 +40,7 @@ func (b *ledger) enter(want Want, now time.Time) (w *waiter, deadline time.Durat
 	b.newcomer = w
 	b.review(now)
 	b.newcomer = nil
-	if w.entry != nil && b.queue.len() > max(g.release.Manifest.Queue, scale.Coming(g.limits, g.look())) {
+	if w.entry != nil && b.queue.len() > max(g.release.Manifest.Queue, scale.Coming(g.limits, g.look(now))) {
 		b.queue.leave(w)
 		return nil, 0, errQueueFull(b.fleet.config.App, b.queue.len())
 	}
@@ -63,8 +63,9 @@ func (b *ledger) review(now time.Time) (next time.Time) {
 
 // serve gives places to those who wait, as long as there are any, and sends them away if the app does not start.
 func (b *ledger) serve(g *generation, now time.Time) {
-	for b.queue.len() > 0 {
-		view := g.look()
+	b.serveOwn(g, now)
+	for b.queue.free() > 0 {
+		view := g.look(now)
 		any, roomy := scale.Pick(g.limits, view, false), scale.Pick(g.limits, view, true)
 		w := b.queue.first(roomy >= 0)
 		if any < 0 || w == nil {
@@ -83,16 +84,34 @@ func (b *ledger) serve(g *generation, now time.Time) {
 	}
 }
 
+// serveOwn gives places to those who belong to an environment, and has it brought up for them. If that cannot serve any
+// more they wait among the others.
+func (b *ledger) serveOwn(g *generation, now time.Time) {
+	for id, line := range b.queue.own {
+		e := g.find(id)
+		if e == nil {
+			b.queue.disown(id)
+			continue
+		}
+		for w := front(line); w != nil && scale.Fits(g.limits, e.look(now), w.want.Stream); w = front(line) {
+			b.queue.give(w, answer{place: e.admit(w, now)})
+		}
+		if w := front(line); w != nil && e.asleep() {
+			e.rise(w.want.Why, now)
+		}
+	}
+}
+
 // grow brings up what the queue and scale.min need. During a back-off nothing is started; it returns when that ends.
 func (b *ledger) grow(g *generation, now time.Time) time.Time {
-	waiting := scale.Waiting{Exchanges: b.queue.len(), Streams: b.queue.streams.Len()}
-	step := scale.Plan(g.limits, g.look(), waiting)
+	waiting := scale.Waiting{Exchanges: b.queue.free(), Streams: b.queue.streams.Len()}
+	step := scale.Plan(g.limits, g.look(now), waiting)
 	why := fmt.Sprintf("scale.min is %d", g.limits.Min)
 	if w := b.queue.first(true); w != nil {
 		why = w.want.Why
 	}
 	for _, i := range step.Up {
-		g.environments[i].rise(why)
+		g.environments[i].rise(why, now)
 	}
 	if step.Start > 0 && g.backoff.Blocked(now) > 0 {
 		return g.backoff.Until()
@@ -113,7 +132,7 @@ func (b *ledger) begin(g *generation, why string, now time.Time) *environment {
 
 // shrink takes environments that are idle down the ladder, and closes streams that were quiet for too long.
 func (b *ledger) shrink(g *generation, now time.Time) (next time.Time) {
-	falls, next := scale.Down(now, g.rules, g.look())
+	falls, next := scale.Down(now, g.rules, g.look(now))
 	for _, fall := range falls {
 		e, why := g.environments[fall.Index], fmt.Sprintf("idle %s", round(fall.Idle))
 		if fall.To == lull.Stopped {
@@ -121,6 +140,12 @@ func (b *ledger) shrink(g *generation, now time.Time) (next time.Time) {
 			continue
 		}
 		e.sink(fall.To, why)
+	}
+	for _, e := range g.environments {
+		next = scale.Earliest(next, e.tickNext(now))
+		if e.pinned.After(now) {
+			next = scale.Earliest(next, e.pinned)
+		}
 	}
 	if patience := g.release.Manifest.Stream.Timeout.Std(); patience > 0 {
 		for _, e := range g.environments {
@@ -134,23 +159,31 @@ func (b *ledger) shrink(g *generation, now time.Time) (next time.Time) {
 func (b *ledger) promote(g *generation, now time.Time) {
 	if old := b.current; old != nil {
 		b.others = append(b.others, old)
-		old.retire(fmt.Sprintf("release %d replaced it", g.release.Number), now.Add(b.fleet.config.Drain),
-			min(closingMoment, b.fleet.config.Drain/2), stopGrace)
+		drain := b.fleet.config.Drain
+		old.retire(end{why: fmt.Sprintf("release %d replaced it", g.release.Number), by: now.Add(drain),
+			moment: min(closingMoment, drain/2), grace: stopGrace})
 	}
 	b.others = slices.DeleteFunc(b.others, func(other *generation) bool { return other == g || len(other.environments) == 0 })
 	b.current = g
 }
 
-// close retires everything.
-func (b *ledger) close(now time.Time, grace time.Duration) {
+// close retires everything. With keep, environments of the current release are put on disk where they can be.
+func (b *ledger) close(now time.Time, grace time.Duration, keep bool) {
 	b.closed = true
 	b.queue.drain(errDraining(b.fleet.config.App))
-	if b.current != nil {
-		b.others = append(b.others, b.current)
+	why, current := "the app is being stopped", b.current
+	if keep {
+		why = "the node is being stopped"
+	}
+	if current != nil {
+		b.others = append(b.others, current)
 		b.current = nil
 	}
 	for _, g := range b.others {
-		g.retire("the app is being stopped", now.Add(grace), grace, min(grace, stopGrace))
+		g.retire(end{why: why, by: now.Add(grace), moment: grace, grace: min(grace, stopGrace), keep: keep && g == current})
+		for _, e := range g.environments {
+			e.wake() // one that is on disk already has only to be left there
+		}
 	}
 }
 
@@ -172,17 +205,38 @@ func (b *ledger) ended(e *environment, fail *failure, now time.Time) {
 		g.failure, e.err = fail, fail.notReady(g.release)
 		g.backoff.Failed(now, e.began)
 		b.keep(e)
+	case fail.class == classWake:
+		e.become(lull.Failed, fail.what, now)
+		e.err, e.leaving = fail.crashed(e.id), closeRestart
+		b.keep(e)
+		if g.lost++; g.lost == lostMost {
+			g.rules.Snapshot = false
+			b.after(func() {
+				b.fleet.config.Log.Error("environments of this release do not come back from disk: they are left in memory", "release", g.release.Number)
+			})
+		}
 	default:
+		e.leaving = closeInternal
 		e.become(lull.Failed, "crashed: "+fail.what, now)
 		g.failure, e.err = fail, fail.crashed(e.id)
 		g.backoff.Died(now, e.began, lived)
 		b.keep(e)
 	}
 	close(e.over)
+	e.yielded()
 	e.tellAll()
 }
 
-// gone forgets e: nothing is left of it.
+// left notes that e stays on disk when the fleet ends.
+func (b *ledger) left(e *environment) {
+	e.err = errDraining(b.fleet.config.App)
+	e.leaving = closeRestart
+	close(e.over)
+	e.tellAll()
+	b.gone(e)
+}
+
+// gone forgets e: nothing is left of it here.
 func (b *ledger) gone(e *environment) {
 	g := e.generation
 	g.environments = slices.DeleteFunc(g.environments, func(other *environment) bool { return other == e })

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"strings"
 	"sync"
 	"time"
 
@@ -19,6 +20,7 @@ type Metrics struct {
 	moves    *prometheus.CounterVec   // app, state
 	inState  *prometheus.CounterVec   // app, state
 	failures *prometheus.CounterVec   // app, reason
+	wakes    *prometheus.CounterVec   // app, from, reason
 
 	mu     sync.Mutex
 	fleets map[*Fleet]bool // guarded by mu; asked at every scrape
@@ -41,11 +43,12 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 		places: counter("lull_places_total", "Connections by how they came to a place (warm, resume, wake, start, queue), or why they got none.",
 			"app", "ending"),
 		waits:    histogram("lull_wait_seconds", "Time from asking for a place to getting one.", "app"),
-		verbs:    counter("lull_verbs_total", "Starts, pauses and resumes, by result.", "app", "verb", "result"),
-		seconds:  histogram("lull_verb_seconds", "Time until an environment was ready (start) or running again (resume).", "app", "verb"),
+		verbs:    counter("lull_verbs_total", "Starts, pauses, resumes, hibernations and wakes, by result.", "app", "verb", "result"),
+		seconds:  histogram("lull_verb_seconds", "Time until an environment was ready (start), running again (resume, wake) or on disk (hibernate).", "app", "verb"),
 		moves:    counter("lull_moves_total", "Moves of environments on the ladder, by the state they came to.", "app", "state"),
 		inState:  counter("lull_state_seconds_total", "Time environments have spent in each state.", "app", "state"),
 		failures: counter("lull_failures_total", "Environments that ended without being asked to.", "app", "reason"),
+		wakes:    counter("lull_wakes_total", "What brought environments up that were asleep, by the state they were in.", "app", "from", "reason"),
 		fleets:   map[*Fleet]bool{},
 	}
 	registry.MustRegister(gauges{m})
@@ -70,7 +73,7 @@ func (m *Metrics) remove(f *Fleet) {
 	defer m.mu.Unlock()
 	delete(m.fleets, f)
 	app := prometheus.Labels{"app": f.config.App}
-	for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{m.places, m.waits, m.verbs, m.seconds, m.moves, m.inState, m.failures} {
+	for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{m.places, m.waits, m.verbs, m.seconds, m.moves, m.inState, m.failures, m.wakes} {
 		v.DeletePartialMatch(app)
 	}
 }
@@ -116,6 +119,26 @@ func (m *Metrics) failed(app, reason string) {
 	if m != nil {
 		m.failures.WithLabelValues(app, reason).Inc()
 	}
+}
+
+// woke notes what brought an environment up.
+func (m *Metrics) woke(app string, from lull.State, why string) {
+	if m != nil {
+		m.wakes.WithLabelValues(app, from.String(), reasonOf(why)).Inc()
+	}
+}
+
+// reasonOf makes one of few words of what the wake log says.
+func reasonOf(why string) string {
+	for prefix, reason := range map[string]string{
+		tickWhy: "tick", "websocket ": "stream", "upgraded ": "stream", "client ": "stream", "data ": "stream",
+		"schedule ": "schedule", "scale.min ": "min",
+	} {
+		if strings.HasPrefix(why, prefix) {
+			return reason
+		}
+	}
+	return "request"
 }
 
 var (

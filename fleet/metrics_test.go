@@ -44,12 +44,14 @@ func TestMetrics(t *testing.T) {
 		w.Use(release(1, "app"))
 		s, id := w.stream()
 		sleep(time.Minute)
-		want := []string{"environments chat paused 1", "moves_total chat paused 1", "moves_total chat running 1", "places_total chat start 1",
-			"streams chat true 1", "verb_seconds chat start 1", "verbs_total chat ok pause 1", "verbs_total chat ok start 1", "wait_seconds chat 1"}
+		// It was paused 32 s after its stream began, and ticked 15 s later.
+		want := []string{"environments chat paused 1", "moves_total chat paused 2", "moves_total chat running 2", "places_total chat start 1",
+			"streams chat true 1", "verb_seconds chat resume 1", "verb_seconds chat start 1", "verbs_total chat ok pause 2",
+			"verbs_total chat ok resume 1", "verbs_total chat ok start 1", "wait_seconds chat 1", "wakes_total chat paused tick 1"}
 		if diff := cmp.Diff(want, scrape(t, registry)); diff != "" {
 			t.Errorf("asleep: (-want +got)\n%s", diff)
 		}
-		release, err := s.Hold(t.Context(), "frame")
+		release, err := s.Hold(t.Context(), "websocket data")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -60,9 +62,10 @@ func TestMetrics(t *testing.T) {
 		release()
 		s.Close()
 		sleep(time.Second)
-		want = []string{"failures_total chat memory 1", "moves_total chat failed 1", "moves_total chat paused 1", "moves_total chat running 2",
-			"places_total chat start 1", "places_total chat warm 1", "verb_seconds chat resume 1", "verb_seconds chat start 1",
-			"verbs_total chat ok pause 1", "verbs_total chat ok resume 1", "verbs_total chat ok start 1", "wait_seconds chat 2"}
+		want = []string{"failures_total chat memory 1", "moves_total chat failed 1", "moves_total chat paused 2", "moves_total chat running 3",
+			"places_total chat start 1", "places_total chat warm 1", "verb_seconds chat resume 2", "verb_seconds chat start 1",
+			"verbs_total chat ok pause 2", "verbs_total chat ok resume 2", "verbs_total chat ok start 1", "wait_seconds chat 2",
+			"wakes_total chat paused stream 1", "wakes_total chat paused tick 1"}
 		if diff := cmp.Diff(want, scrape(t, registry)); diff != "" {
 			t.Errorf("after a crash: (-want +got)\n%s", diff)
 		}

@@ -12,6 +12,10 @@ import (
 type Want struct {
 	Why    string // what it is, for the wake log: "GET /rooms"
 	Stream bool   // it will become a stream (an upgrade, an event stream): it needs room among the streams as well
+
+	// Environment, if not empty, is the id of the environment that the connection belongs to (affinity). It waits for a
+	// place there while that environment can still serve, and takes any other place if it cannot.
+	Environment string
 }
 
 // How says what it took to give a place; it is the desc of the Server-Timing header.
@@ -33,6 +37,10 @@ type Place interface {
 	How() How              // what it took
 	Waited() time.Duration // from asking to getting it
 
+	// Awake returns since when the environment has been up without a break. A connection to it that was idle before may
+	// have had its day: the app's timers have seen the time pass.
+	Awake() time.Time
+
 	// Dial connects to the port the app listens on.
 	Dial(ctx context.Context) (net.Conn, error)
 
@@ -52,16 +60,38 @@ type Place interface {
 // stream.quiet after that. Methods may be called concurrently.
 type Stream interface {
 	// Hold waits until the environment is running and keeps it so until the returned function is called (once). Bytes
-	// may be written to the environment only in between. why is for the wake log. It fails if the environment has ended
-	// or ctx is done.
+	// may be written to the environment only in between. It counts as data. why is for the wake log. It fails if the
+	// environment has ended or ctx is done.
 	Hold(ctx context.Context, why string) (release func(), err error)
 
-	// Moved notes that the environment has sent data, which counts as activity.
+	// HoldIfUp is Hold for what is no data, a heartbeat: it neither waits nor wakes, and ok is false if the environment
+	// is not running.
+	HoldIfUp() (release func(), ok bool)
+
+	// WhenUp calls do, once, as soon as the environment is up for another reason (at once if it is), held like Hold does,
+	// in a goroutine of its own; or not at all if the environment ends before. It is for what the app may learn late:
+	// that a client has died.
+	WhenUp(do func())
+
+	// Moved notes that the environment has sent data, which counts as activity. Heartbeats do not.
 	Moved()
 
-	// Closing is closed when the environment is being stopped or replaced and wants the stream to end (1001 for a
-	// WebSocket); the gateway then has a short moment to close it.
+	// Unsettled says whether sleep would fall into something half done: the rest of a frame is still to come, or a ping
+	// of the app's is unanswered. It puts sleep off, for a bounded time; an environment that is paused gets a tick, so
+	// that the app can have its answer. A stream begins settled.
+	Unsettled(on bool)
+
+	// Asleep reports whether the environment is paused or hibernated, in which case the gateway keeps the client company.
+	// It is cheap.
+	Asleep() bool
+
+	// Closing is closed when the stream is to end: the environment is being stopped or replaced, or has ended. The gateway
+	// then has a short moment to close it, with CloseCode.
 	Closing() <-chan struct{}
+
+	// CloseCode is the WebSocket close code that tells the client why: 1001 if the environment was stopped or replaced,
+	// 1012 if it could not come back. It is valid once Closing is closed.
+	CloseCode() uint16
 
 	// Close ends the stream's claim. Only the first call counts.
 	Close()

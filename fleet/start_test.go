@@ -3,6 +3,7 @@ package fleet_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -108,12 +109,60 @@ func TestYoungDeathsAreForgivenTwice(t *testing.T) {
 			<-p.Done()
 			p.Free()
 		}
-		if took, err := w.refusal(); took != 0 || fleet.RetryAfter(err) != time.Second {
+		took, err := w.refusal()
+		if took != 0 || fleet.RetryAfter(err) != 250*time.Millisecond {
 			t.Errorf("after three: %v after %v", err, took)
 		}
-		sleep(time.Second)
+		if want := "chat keeps crashing: it exited with code 1; the next try is in 250ms"; err.Error() != want {
+			t.Errorf("says %q, want %q", err, want)
+		}
+		sleep(250 * time.Millisecond)
 		w.warm()
 	})
+}
+
+// What an app printed is for its owner once it has served; before that it helps whoever tries it out, in moderation.
+func TestStrangersDoNotSeeOutput(t *testing.T) {
+	const secret = "a session is 1234"
+	var broken atomic.Bool
+	app := func(p *sandboxtest.Process) int {
+		fmt.Fprint(p.Stdout, strings.Repeat(secret+"\n", 20))
+		if broken.Load() {
+			return 1
+		}
+		return programs["app"](p)
+	}
+	shown := func(err error) int { return strings.Count(fmt.Sprintf("%v %s", err, lull.HintOf(err)), secret) }
+	for _, served := range []bool{true, false} {
+		inBubble(t, func(t *testing.T, w *world) {
+			w.fake = sandboxtest.NewFake(map[string]sandboxtest.Program{"app": app})
+			w.Fleet = fleet.New(fleet.Config{App: "chat", Driver: w.fake, Prepare: prepare, Journal: w.journal})
+			broken.Store(!served)
+			w.Use(release(1, "app"))
+			if !served {
+				if _, err := w.refusal(); shown(err) != 5 || !strings.Contains(err.Error(), "does not start") {
+					t.Errorf("before it was ready: %v, %q", err, lull.HintOf(err))
+				}
+				if err := w.Switch(t.Context(), release(2, "app")); shown(err) != 10 {
+					t.Errorf("who deploys it is told %v, %q", err, lull.HintOf(err))
+				}
+				return
+			}
+			p := w.acquire("GET /boom")
+			w.fake.Sandbox(p.Environment()).Die(sandbox.Exit{Code: 1})
+			<-p.Done()
+			p.Free()
+			hint := "`lull logs chat` shows what it printed."
+			if err := p.Err(); shown(err) != 0 || lull.HintOf(err) != hint {
+				t.Errorf("who had a place is told %v, %q", err, lull.HintOf(err))
+			}
+			broken.Store(true)
+			_, err := w.refusal()
+			if shown(err) != 0 || lull.HintOf(err) != hint || !strings.Contains(err.Error(), "does not start: it exited with code 1") {
+				t.Errorf("who waited for the next start is told %v, %q", err, lull.HintOf(err))
+			}
+		})
+	}
 }
 
 // While one serves, the failure of another one is not the answer.

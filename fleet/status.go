@@ -22,6 +22,7 @@ type Status struct {
 	Streams   int           // open
 	Held      int           // open while it is asleep
 	Memory    lull.Size     // held at the moment; 0 if not known
+	Disk      lull.Size     // of its snapshot; 0 if it is not hibernated
 	CPU       time.Duration // used since its start
 	Since     time.Time     // when it came into this state
 	Reason    string        // why
@@ -33,6 +34,8 @@ type Move struct {
 	At    time.Time
 	State lull.State
 	Why   string
+
+	tick bool // it ran for a tick, nothing else
 }
 
 // Environments returns the fleet's environments, oldest first, and the last few that failed in the last ten minutes.
@@ -81,6 +84,9 @@ func (e *environment) status() Status {
 		Since: last.At, Reason: last.Why, Moves: slices.Clone(e.moves)}
 	if e.asleep() {
 		s.Held = e.open
+	}
+	if e.state == lull.Hibernated {
+		s.Disk = e.disk
 	}
 	return s
 }

@@ -46,7 +46,7 @@ func (f *Fleet) propose(rel lull.Release) (candidate *environment, err error) {
 			err = errDraining(f.config.App)
 			return
 		}
-		g := newGeneration(rel)
+		g := newGeneration(rel, f.snapshots())
 		b.others = append(b.others, g)
 		candidate = b.begin(g, fmt.Sprintf("release %d was deployed", rel.Number), now)
 	})

@@ -48,7 +48,26 @@ var programs = map[string]sandboxtest.Program{
 	"broken":  sandboxtest.Exits(1, 50*time.Millisecond, "cannot find module express"),
 	"silent":  sandboxtest.Silent("waiting for a database"),
 	"literal": after(startTime, sandboxtest.HTTPOn("127.0.0.1:3000", hello)),
+	"echo":    after(startTime, echo),
 	"v6":      after(startTime, sandboxtest.HTTPOn("[::]:5000", hello)),
+}
+
+// echo answers every byte with the same.
+func echo(p *sandboxtest.Process) int {
+	l, err := p.Listen("0.0.0.0:8080")
+	if err != nil {
+		return 1
+	}
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return 0
+		}
+		go func() { // ends with the connection
+			defer conn.Close()
+			io.Copy(conn, conn)
+		}()
+	}
 }
 
 // inBubble runs a story in a world of its own, and closes it; every goroutine must have ended then.

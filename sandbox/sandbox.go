@@ -22,6 +22,10 @@ var ErrUnsupported = errors.New("not supported by this sandbox")
 // ErrExited is returned by a verb on a sandbox whose process has ended.
 var ErrExited = errors.New("sandbox has exited")
 
+// ErrSnapshot is returned by Restore for a snapshot that this driver, on this machine, cannot make a sandbox of: it was
+// made by another version, on another kind of processor, for another Spec, or is damaged. Trying again does not help.
+var ErrSnapshot = errors.New("snapshot cannot be restored")
+
 // Capabilities are what a driver can do. What is missing is declared here, not discovered by failing.
 type Capabilities struct {
 	Isolation bool // the process sees neither the host's files nor its network
@@ -30,6 +34,8 @@ type Capabilities struct {
 	Images    bool // Spec.Root may be an image's file system
 	Snapshot  bool // a sandbox can be put on disk and come back
 	Ports     bool // every sandbox has all ports to itself
+
+	Overhead lull.Size // memory that a sandbox may need on top of Spec.Limits
 }
 
 // Driver makes sandboxes. It may be called concurrently.
@@ -43,7 +49,18 @@ type Driver interface {
 	// call Close, also after the process has ended by itself.
 	Start(ctx context.Context, spec Spec) (Sandbox, error)
 
-	// Close ends and removes every sandbox that is left, and waits.
+	// Restore makes a sandbox of the snapshot in dir and lets it go on from where it was paused: memory, timers, open
+	// files. spec is the one the sandbox was started with; Stdout, Stderr and Limited may differ. If Vacate has kept the
+	// sandbox's address, connections go on too; otherwise all connections with the outside are cut, as the app sees it by
+	// the far side. It returns as soon as the app runs; the files in dir are not needed after that, and must not be
+	// restored again. If it fails, or ctx ends before it returns, nothing is left behind but what Vacate has kept. The
+	// caller owns the sandbox as after Start.
+	Restore(ctx context.Context, spec Spec, dir string) (Sandbox, error)
+
+	// Release gives up what Vacate has kept for id, if there is anything.
+	Release(id string)
+
+	// Close ends and removes every sandbox that is left, and what Vacate has kept, and waits.
 	Close() error
 }
 
@@ -100,6 +117,17 @@ type Sandbox interface {
 
 	// Resume undoes Pause. Resuming a running sandbox does nothing.
 	Resume(ctx context.Context) error
+
+	// Snapshot writes the sandbox, which must be paused, to dir, an empty directory. It can then be resumed as if nothing
+	// had happened, which makes the snapshot worthless, or vacated, which makes it the one that counts. If it fails, or
+	// ctx ends before it is done, the sandbox is paused and whole as before, or has ended, which the error says
+	// (ErrExited); the files are then worthless.
+	Snapshot(ctx context.Context, dir string) error
+
+	// Vacate is Close for a sandbox that has a snapshot: it keeps the sandbox's network address, so that connections made
+	// by Dial stay open, until Driver.Restore takes it over or Driver.Release gives it up. Nothing must be written to
+	// these connections meanwhile.
+	Vacate() error
 
 	// Usage reads the sandbox's resource counters.
 	Usage() (Usage, error)

@@ -3,8 +3,12 @@ package scale
 import "time"
 
 const (
-	backoffFirst = time.Second
-	backoffMost  = time.Minute
+	// After a start that failed: the next one will fail too, as long as nobody changes something.
+	startFirst = time.Second
+	startMost  = time.Minute
+	// After a crash of what had come up: most requests would be served, and only some of them kill.
+	crashFirst = 250 * time.Millisecond
+	crashMost  = 5 * time.Second
 	// settled is how long an environment has lived when its death says nothing about its start.
 	settled = 10 * time.Second
 	// forgiven is how many environments in a row may come up and die young before the app is left alone: a request
@@ -13,16 +17,24 @@ const (
 )
 
 // Backoff keeps an app that dies from being started in a loop: after a start that failed it is left alone for 1 s, then
-// 2 s, 4 s, up to a minute. Environments that came up and died within 10 s count as well, from the third in a row. Those
-// that were started together and die together count as one. The zero value lets it start. A release has one of its own.
+// 2 s, 4 s, up to a minute. Environments that came up and died within 10 s count from the third in a row, on their own and
+// for less: 250 ms, then 500 ms, up to 5 s. Those that were started together and die together count as one. The zero
+// value lets it start. A release has one of its own.
 type Backoff struct {
-	deaths int
-	noted  time.Time // when the last of them was counted
-	until  time.Time
+	failures int       // to start
+	crashes  int       // of young environments
+	noted    time.Time // when the last of either was counted
+	until    time.Time
 }
 
 // Failed notes that an environment, begun at that time, has ended before it was ready.
-func (b *Backoff) Failed(now, began time.Time) { b.note(now, began, max(b.deaths, forgiven)+1) }
+func (b *Backoff) Failed(now, began time.Time) {
+	if began.Before(b.noted) {
+		return
+	}
+	b.failures++
+	b.wait(now, startFirst, startMost, b.failures)
+}
 
 // Died notes that an environment, begun at that time, has died after having been ready for so long.
 func (b *Backoff) Died(now, began time.Time, lived time.Duration) {
@@ -30,7 +42,11 @@ func (b *Backoff) Died(now, began time.Time, lived time.Duration) {
 		*b = Backoff{}
 		return
 	}
-	b.note(now, began, b.deaths+1)
+	if began.Before(b.noted) {
+		return
+	}
+	b.crashes++
+	b.wait(now, crashFirst, crashMost, b.crashes-forgiven)
 }
 
 // Settled notes that an environment has been ready for so long. It ends the back-off if that is long enough.
@@ -40,19 +56,16 @@ func (b *Backoff) Settled(lived time.Duration) {
 	}
 }
 
-func (b *Backoff) note(now, began time.Time, deaths int) {
-	if began.Before(b.noted) {
+// wait begins the wait for the nth time: first, then twice as long each time, up to most. A longer one goes on.
+func (b *Backoff) wait(now time.Time, first, most time.Duration, n int) {
+	b.noted = now
+	if n <= 0 {
 		return
 	}
-	b.deaths, b.noted = deaths, now
-	if deaths <= forgiven {
-		return
+	delay := min(first<<min(n-1, 10), most)
+	if until := now.Add(delay); until.After(b.until) {
+		b.until = until
 	}
-	delay := backoffMost
-	if n := deaths - forgiven - 1; n < 6 {
-		delay = min(backoffFirst<<n, backoffMost)
-	}
-	b.until = now.Add(delay)
 }
 
 // Blocked returns how long no environment may be started; 0 when one may.

@@ -68,7 +68,7 @@ func (r Rules) fall(now time.Time, e Environment) (to lull.State, at time.Time) 
 		return lull.Stopped, stop
 	case e.State == lull.Running:
 		return lull.Paused, pause
-	case e.State == lull.Paused && r.Snapshot && hibernate.Before(stop):
+	case e.State == lull.Paused && r.Snapshot && !e.Pinned && hibernate.Before(stop):
 		return lull.Hibernated, hibernate
 	}
 	return lull.Stopped, stop

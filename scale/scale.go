@@ -23,6 +23,7 @@ type Environment struct {
 	Leaving   bool // on its way to being stopped: it gets nothing, but takes up one of Limits.Max until it is gone
 	Exchanges int
 	Streams   int       // open, and promised to exchanges that are about to become one
+	Pinned    bool      // it cannot be put on disk for the time being
 	Idle      time.Time // from when nothing keeps it up; may lie in the future; zero: busy
 }
 
@@ -50,8 +51,7 @@ func (e Environment) coming() bool { return !e.Leaving && (e.Rising || e.State =
 func Pick(l Limits, envs []Environment, stream bool) int {
 	best := -1
 	for i, e := range envs {
-		r := l.room(e)
-		if e.State != lull.Running || r.exchanges == 0 || stream && r.streams == 0 {
+		if !Fits(l, e, stream) {
 			continue
 		}
 		if best < 0 || e.Exchanges > envs[best].Exchanges {
@@ -59,6 +59,12 @@ func Pick(l Limits, envs []Environment, stream bool) int {
 		}
 	}
 	return best
+}
+
+// Fits reports whether a running environment has room for one more exchange, which may want to become a stream.
+func Fits(l Limits, e Environment, stream bool) bool {
+	r := l.room(e)
+	return e.State == lull.Running && r.exchanges > 0 && (!stream || r.streams > 0)
 }
 
 // Coming returns how many exchanges fit into the environments that are on their way up.

@@ -178,12 +178,21 @@ func TestBackoff(t *testing.T) {
 	if wait := b.Blocked(now); wait != 0 {
 		t.Errorf("blocked for %v although it has lived for an hour", wait)
 	}
-	for i, want := range []time.Duration{0, 0, time.Second, 2 * time.Second} { // it comes up, and dies young
-		now = now.Add(2 * time.Second)
+	const ms = time.Millisecond
+	crashes := []time.Duration{0, 0, 250 * ms, 500 * ms, 1000 * ms, 2000 * ms, 4000 * ms, 5000 * ms, 5000 * ms}
+	for i, want := range crashes { // it comes up, and dies young
+		now = now.Add(6 * time.Second)
 		b.Died(now, now.Add(-time.Second), time.Second)
 		if got := b.Blocked(now); got != want {
 			t.Errorf("death %d: blocked for %v, want %v", i+1, got, want)
 		}
+	}
+	now = now.Add(6 * time.Second)
+	if b.Failed(now, now); b.Blocked(now) != time.Second {
+		t.Errorf("blocked for %v after a first start that failed, want that crashes do not count as such", b.Blocked(now))
+	}
+	if b.Died(now.Add(ms), now.Add(ms), 0); b.Until() != now.Add(ms+5*time.Second) {
+		t.Errorf("blocked until %v after another crash", b.Until())
 	}
 	b.Settled(time.Minute)
 	if b.Failed(now, now); b.Blocked(now) != time.Second {

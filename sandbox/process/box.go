@@ -258,3 +258,9 @@ func (b *box) isEnded() bool {
 	defer b.mu.Unlock()
 	return b.ended
 }
+
+// Snapshot is not supported: processes of this machine cannot be put on disk.
+func (b *box) Snapshot(context.Context, string) error { return sandbox.ErrUnsupported }
+
+// Vacate is not supported, as there are no snapshots.
+func (b *box) Vacate() error { return sandbox.ErrUnsupported }

@@ -155,3 +155,11 @@ func (d *Driver) runLaunches() {
 		}
 	}
 }
+
+// Restore is not supported: there are no snapshots.
+func (d *Driver) Restore(context.Context, sandbox.Spec, string) (sandbox.Sandbox, error) {
+	return nil, sandbox.ErrUnsupported
+}
+
+// Release has nothing to do.
+func (d *Driver) Release(string) {}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/lull-dev/lull/sandbox"
 )
@@ -16,29 +17,46 @@ import (
 type Fake struct {
 	programs map[string]Program
 
+	trespasses atomic.Int64
+
 	mu         sync.Mutex // guards everything below
 	hook       Hook
 	sandboxes  map[string]*FakeSandbox
 	closed     bool
 	starts     int
+	restores   int
 	peak       int
-	trespasses int
+	frozen     map[string]frozen // what is left of vacated sandboxes, by id
+	used       map[string]bool   // tokens of snapshots that were restored
+	noSnapshot bool
 }
 
-// Hook is called before a verb of a driver or sandbox: start, pause, resume, listeners, dial or stop. It may sleep, and
-// its error makes the verb fail, except stop.
+// Hook is called before a verb of a driver or sandbox: start, pause, resume, snapshot, vacate, restore, listeners, dial
+// or stop. It may sleep, and its error makes the verb fail, except stop.
 type Hook func(ctx context.Context, verb string, spec sandbox.Spec) error
 
 // NewFake returns a driver that runs the program named by Spec.Args[0], and the suite's own.
 func NewFake(programs map[string]Program) *Fake {
-	return &Fake{programs: programs, sandboxes: map[string]*FakeSandbox{}}
+	return &Fake{programs: programs, sandboxes: map[string]*FakeSandbox{}, frozen: map[string]frozen{}, used: map[string]bool{}}
 }
 
 // Name is "fake".
 func (f *Fake) Name() string { return "fake" }
 
-// Capabilities: a sandbox has its ports to itself, and nothing else.
-func (f *Fake) Capabilities() sandbox.Capabilities { return sandbox.Capabilities{Ports: true} }
+// Capabilities: a sandbox has its ports to itself, and can be put on disk unless WithoutSnapshots was called.
+func (f *Fake) Capabilities() sandbox.Capabilities {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return sandbox.Capabilities{Ports: true, Snapshot: !f.noSnapshot}
+}
+
+// WithoutSnapshots makes the driver one that cannot snapshot, and returns it.
+func (f *Fake) WithoutSnapshots() *Fake {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.noSnapshot = true
+	return f
+}
 
 // Before has hook called before every verb from now on, instead of the one before; nil calls none.
 func (f *Fake) Before(hook Hook) {
@@ -50,11 +68,15 @@ func (f *Fake) Before(hook Hook) {
 // Starts returns how many sandboxes were started so far.
 func (f *Fake) Starts() int { return f.read(&f.starts) }
 
+// Restores returns how many snapshots were restored so far.
+func (f *Fake) Restores() int { return f.read(&f.restores) }
+
 // Peak returns how many sandboxes there were at once, at most.
 func (f *Fake) Peak() int { return f.read(&f.peak) }
 
-// Trespasses returns how often somebody connected or wrote to a paused sandbox.
-func (f *Fake) Trespasses() int { return f.read(&f.trespasses) }
+// Trespasses returns how often somebody connected to a paused sandbox, wrote to a paused or vacated one, or restored a
+// snapshot for the second time.
+func (f *Fake) Trespasses() int { return int(f.trespasses.Load()) }
 
 func (f *Fake) read(number *int) int {
 	f.mu.Lock()
@@ -103,7 +125,7 @@ func (f *Fake) Start(ctx context.Context, spec sandbox.Spec) (sandbox.Sandbox, e
 	if err != nil {
 		return nil, err
 	}
-	go s.run(program) // ends when the program returns; Close waits for it
+	go s.run(program) // ends when the program returns; Close of the sandbox, or of the driver, waits for it
 	return s, nil
 }
 
@@ -140,10 +162,11 @@ func (f *Fake) add(spec sandbox.Spec) (*FakeSandbox, error) {
 	if f.closed {
 		return nil, fmt.Errorf("start %s: driver is closed", spec.ID)
 	}
-	if f.sandboxes[spec.ID] != nil {
+	if f.sandboxes[spec.ID] != nil || f.frozen[spec.ID].kept {
 		return nil, fmt.Errorf("there is a sandbox %s already", spec.ID)
 	}
-	s := newFakeSandbox(f, spec)
+	s := newFakeSandbox(newFakeBody(f, spec))
+	s.handle = s
 	f.sandboxes[spec.ID] = s
 	f.starts++
 	f.peak = max(f.peak, len(f.sandboxes))
@@ -153,14 +176,12 @@ func (f *Fake) add(spec sandbox.Spec) (*FakeSandbox, error) {
 func (f *Fake) forget(s *FakeSandbox) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.sandboxes, s.ID())
+	if f.sandboxes[s.ID()] == s {
+		delete(f.sandboxes, s.ID())
+	}
 }
 
-func (f *Fake) trespass() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.trespasses++
-}
+func (f *Fake) trespass() { f.trespasses.Add(1) }
 
 // Close is part of sandbox.Driver.
 func (f *Fake) Close() error {
@@ -170,5 +191,6 @@ func (f *Fake) Close() error {
 	for _, s := range f.Sandboxes() {
 		s.Close()
 	}
+	f.killFrozen()
 	return nil
 }

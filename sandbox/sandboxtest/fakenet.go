@@ -19,7 +19,7 @@ const pipeSize = 64 << 10
 
 // fakeListener is a listening socket of a fake sandbox.
 type fakeListener struct {
-	sandbox *FakeSandbox
+	sandbox *fakeBody
 	addr    netip.AddrPort
 	backlog chan *fakeConn // never closed
 	stopped chan struct{}

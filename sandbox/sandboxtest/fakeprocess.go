@@ -19,7 +19,7 @@ type Process struct {
 	Args           []string
 	Dir            string
 	Stdout, Stderr io.Writer
-	sandbox        *FakeSandbox
+	sandbox        *fakeBody
 }
 
 // Getenv returns the value of an environment variable, "" if there is none.
@@ -88,34 +88,19 @@ func (p *Process) Listen(address string) (net.Listener, error) {
 
 // output is a descriptor of the process: it cannot be written to while the process is paused, or when it is dead.
 type output struct {
-	sandbox *FakeSandbox
-	to      io.Writer
+	sandbox *fakeBody
+	of      func(sandbox.Spec) io.Writer
 }
 
-func (o output) Write(p []byte) (int, error) {
+func (o *output) Write(p []byte) (int, error) {
 	if err := o.sandbox.waitAwake(); err != nil {
 		return 0, err
 	}
-	if o.to == nil {
+	o.sandbox.mu.Lock()
+	to := o.of(o.sandbox.spec)
+	o.sandbox.mu.Unlock()
+	if to == nil {
 		return len(p), nil
 	}
-	return o.to.Write(p)
-}
-
-// waitAwake returns when the sandbox is not paused, with an error when it is dead.
-func (s *FakeSandbox) waitAwake() error {
-	s.mu.Lock()
-	awake, killed := s.awake, s.killed
-	s.mu.Unlock()
-	select {
-	case <-killed:
-		return sandbox.ErrExited
-	default:
-	}
-	select {
-	case <-awake:
-		return nil
-	case <-killed:
-		return sandbox.ErrExited
-	}
+	return to.Write(p)
 }

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lull-dev/lull/sandbox"
@@ -123,6 +124,8 @@ func describe(p *Process, args []string) given {
 type player struct {
 	process *Process
 	talks   sync.WaitGroup // listeners and connections
+	kept    sync.Map       // string by string
+	talking atomic.Int64   // connections
 }
 
 // serve answers on all addresses until the process is ended, or asked to by term.
@@ -163,6 +166,8 @@ func (pl *player) accept(l net.Listener) {
 
 func (pl *player) talk(conn net.Conn) {
 	defer conn.Close()
+	pl.talking.Add(1)
+	defer pl.talking.Add(-1)
 	for lines := bufio.NewScanner(conn); lines.Scan(); {
 		words := strings.Fields(lines.Text())
 		if len(words) == 0 {
@@ -183,6 +188,21 @@ func (pl *player) answer(verb string, args []string) (any, error) {
 	switch verb {
 	case "echo":
 		return strings.Join(args, " "), nil
+	case "keep":
+		pl.kept.Store(args[0], args[1])
+		return "", nil
+	case "kept":
+		value, _ := pl.kept.Load(args[0])
+		return value, nil
+	case "talking":
+		return pl.talking.Load(), nil
+	case "clocks":
+		now := float64(time.Now().UnixNano()) / 1e9
+		return []float64{now, now}, nil
+	case "print":
+		fmt.Fprintln(pl.process.Stdout, strings.Join(args, " "))
+		fmt.Fprintln(pl.process.Stderr, strings.Join(args, " "))
+		return "", nil
 	case "ticks":
 		return int(pl.process.Awake() / (10 * time.Millisecond)), nil
 	case "info":

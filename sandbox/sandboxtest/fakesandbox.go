@@ -3,54 +3,34 @@ package sandboxtest
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/lull-dev/lull"
 	"github.com/lull-dev/lull/sandbox"
 )
 
-// FakeSandbox is a sandbox of a Fake.
+// FakeSandbox is a sandbox of a Fake. One that was vacated stays as it is; the restored one is another, of the same
+// process.
 type FakeSandbox struct {
-	fake *Fake
-	spec sandbox.Spec
-
-	verbs    sync.Mutex    // held while the sandbox is paused or resumed, so that these are done one after the other
-	returned chan struct{} // closed by run when the program has returned: Done
-
-	mu        sync.Mutex // guards everything below
-	dead      bool
-	exit      sandbox.Exit
-	killed    chan struct{} // closed when the process is to end
-	term      chan struct{} // closed when it is asked to end
-	handles   bool          // it listens to that
-	awake     chan struct{} // closed while it is not paused; made anew at every pause
-	paused    bool
-	ran       time.Duration // awake, before woke
-	woke      time.Time
-	spinning  int
-	listeners map[int]*fakeListener
-	pipes     map[*pipe]bool
+	*fakeBody
+	done  chan struct{}
+	ended sandbox.Exit // set before done is closed
 }
 
-func newFakeSandbox(f *Fake, spec sandbox.Spec) *FakeSandbox {
-	s := &FakeSandbox{
-		fake: f, spec: spec, returned: make(chan struct{}), killed: make(chan struct{}), term: make(chan struct{}),
-		awake: make(chan struct{}), woke: time.Now(), listeners: map[int]*fakeListener{}, pipes: map[*pipe]bool{},
-	}
-	close(s.awake)
-	return s
+// newFakeSandbox makes the sandbox of a body that has none.
+func newFakeSandbox(body *fakeBody) *FakeSandbox {
+	return &FakeSandbox{fakeBody: body, done: make(chan struct{})}
 }
 
-func (s *FakeSandbox) run(program Program) {
-	p := &Process{sandbox: s, Args: s.spec.Args, Dir: s.spec.Dir}
-	p.Stdout, p.Stderr = output{s, s.spec.Stdout}, output{s, s.spec.Stderr}
-	code := program(p)
-	s.die(sandbox.Exit{Code: code})
-	close(s.returned)
+// end closes done. The body's mu is held.
+func (s *FakeSandbox) end(exit sandbox.Exit) {
+	s.ended = exit
+	s.handle = nil
+	close(s.done)
 }
 
 // ID is part of sandbox.Sandbox.
@@ -58,32 +38,16 @@ func (s *FakeSandbox) ID() string { return s.spec.ID }
 
 // Die ends the process as if it had come to this end by itself.
 func (s *FakeSandbox) Die(exit sandbox.Exit) {
-	s.die(exit)
-	<-s.returned
-}
-
-// die notes how the process ends and cuts everything it has; only the first call counts.
-func (s *FakeSandbox) die(exit sandbox.Exit) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.dead {
-		return
+	if s.alive() == nil {
+		s.die(exit)
 	}
-	s.ran += s.sinceWoke()
-	s.dead, s.exit = true, exit
-	close(s.killed)
-	for p := range s.pipes {
-		p.breakOff()
-	}
-	for _, l := range s.listeners {
-		l.stop()
-	}
+	<-s.done
 }
 
 func (s *FakeSandbox) alive() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.dead {
+	if s.dead || s.handle != s {
 		return sandbox.ErrExited
 	}
 	return nil
@@ -93,7 +57,7 @@ func (s *FakeSandbox) verb(ctx context.Context, name string) error {
 	if err := s.alive(); err != nil {
 		return err
 	}
-	if err := s.fake.before(ctx, name, s.spec); err != nil {
+	if err := s.before(ctx, name); err != nil {
 		return err
 	}
 	return s.alive()
@@ -138,16 +102,7 @@ func (s *FakeSandbox) Pause(ctx context.Context) error {
 	if err := s.verb(ctx, "pause"); err != nil {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.paused {
-		return nil
-	}
-	s.ran += s.sinceWoke()
-	s.paused, s.awake = true, make(chan struct{})
-	for p := range s.pipes {
-		p.hold(true)
-	}
+	s.pause()
 	return nil
 }
 
@@ -162,17 +117,51 @@ func (s *FakeSandbox) Resume(ctx context.Context) error {
 	return nil
 }
 
-func (s *FakeSandbox) resume() {
+// Snapshot is part of sandbox.Sandbox. What it writes only names the process, which stays in the Fake.
+func (s *FakeSandbox) Snapshot(ctx context.Context, dir string) error {
+	s.verbs.Lock()
+	defer s.verbs.Unlock()
+	if !s.fake.Capabilities().Snapshot {
+		return sandbox.ErrUnsupported
+	}
+	if err := s.verb(ctx, "snapshot"); err != nil {
+		return err
+	}
+	if !s.Paused() {
+		return fmt.Errorf("snapshot sandbox %s: it is not paused", s.ID())
+	}
+	token, err := writeFakeSnapshot(dir, s.ID())
+	if err != nil {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.paused {
-		return
+	s.snapshot = token
+	return nil
+}
+
+// Vacate is part of sandbox.Sandbox. The process and its connections stay in the Fake, and stand still.
+func (s *FakeSandbox) Vacate() error {
+	s.verbs.Lock()
+	defer s.verbs.Unlock()
+	if err := s.verb(context.Background(), "vacate"); err != nil {
+		return err
 	}
-	s.woke, s.paused = time.Now(), false
-	close(s.awake)
-	for p := range s.pipes {
-		p.hold(false)
+	return s.fake.vacate(s)
+}
+
+// leave ends the sandbox, but not the process. It returns the token of the snapshot.
+func (s *FakeSandbox) leave() (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.dead || s.handle != s:
+		return "", sandbox.ErrExited
+	case s.snapshot == "":
+		return "", errors.New("sandbox has no snapshot")
 	}
+	s.end(sandbox.Exit{Code: -1, Signal: "SIGKILL"})
+	return s.snapshot, nil
 }
 
 // Paused reports whether the sandbox is paused.
@@ -182,33 +171,25 @@ func (s *FakeSandbox) Paused() bool {
 	return s.paused
 }
 
-// sinceWoke is called under mu.
-func (s *FakeSandbox) sinceWoke() time.Duration {
-	if s.paused || s.dead {
-		return 0
-	}
-	return time.Since(s.woke)
-}
-
 // Usage makes numbers up: 16 MB, and a hundredth of the time it was not paused, more if it spins.
 func (s *FakeSandbox) Usage() (sandbox.Usage, error) {
+	if err := s.alive(); err != nil {
+		return sandbox.Usage{}, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.dead {
-		return sandbox.Usage{}, sandbox.ErrExited
-	}
 	ran := s.ran + s.sinceWoke()
 	return sandbox.Usage{Memory: 16 * lull.MB, CPU: time.Millisecond + ran/100 + ran*time.Duration(s.spinning)}, nil
 }
 
 // Done is part of sandbox.Sandbox.
-func (s *FakeSandbox) Done() <-chan struct{} { return s.returned }
+func (s *FakeSandbox) Done() <-chan struct{} { return s.done }
 
 // Exit is part of sandbox.Sandbox.
 func (s *FakeSandbox) Exit() sandbox.Exit {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.exit
+	return s.ended
 }
 
 // Stop is part of sandbox.Sandbox.
@@ -219,33 +200,16 @@ func (s *FakeSandbox) Stop(grace time.Duration) {
 		timer := time.NewTimer(grace)
 		defer timer.Stop()
 		select {
-		case <-s.returned:
+		case <-s.done:
 		case <-timer.C:
 		}
 	}
-	s.die(sandbox.Exit{Code: -1, Signal: "SIGKILL"})
-	<-s.returned
-}
-
-// terminate is SIGTERM: it ends a process that does not handle it.
-func (s *FakeSandbox) terminate() {
-	s.mu.Lock()
-	handles := s.handles
-	select {
-	case <-s.term:
-	default:
-		close(s.term)
-	}
-	s.mu.Unlock()
-	if !handles {
-		s.die(sandbox.Exit{Code: -1, Signal: "SIGTERM"})
-	}
+	s.Die(sandbox.Exit{Code: -1, Signal: "SIGKILL"})
 }
 
 // Close is part of sandbox.Sandbox.
 func (s *FakeSandbox) Close() error {
-	s.die(sandbox.Exit{Code: -1, Signal: "SIGKILL"})
-	<-s.returned
+	s.Die(sandbox.Exit{Code: -1, Signal: "SIGKILL"})
 	s.fake.forget(s)
 	return nil
 }

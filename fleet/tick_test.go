@@ -1,0 +1,187 @@
+package fleet_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/lull-dev/lull"
+	"github.com/lull-dev/lull/fleet"
+	"github.com/lull-dev/lull/internal/bubble"
+)
+
+// memoryOnly is a manifest whose streams are not held on disk.
+func memoryOnly(m *lull.Manifest) {
+	deep(m)
+	m.Stream.Hold = "memory"
+}
+
+func (w *world) moves() (list []fleet.Move) {
+	return w.Environments()[0].Moves
+}
+
+func TestTicks(t *testing.T) {
+	_, disk := onDisk(t, 0)
+	inBubble(t, func(t *testing.T, w *world) {
+		w.Use(release(1, "app", memoryOnly))
+		s, id := w.stream()
+		sleep(10 * time.Second)
+		w.is("paused")
+		box := w.fake.Sandbox(id)
+		var ran []time.Duration
+		began := time.Now()
+		for range 40_000 { // a minute, looked at every 1.5 ms
+			bubble.Pass(1500 * time.Microsecond)
+			if !box.Paused() && s.Asleep() == box.Paused() {
+				ran = append(ran, time.Since(began))
+			}
+		}
+		if n := len(ran); n < 4*10 || n > 4*20 {
+			t.Errorf("it ran at %v", ran)
+		}
+		if gap := ran[len(ran)-1] - ran[0]; gap < 45*time.Second {
+			t.Errorf("the last tick came %v after the first", gap)
+		}
+		w.is("paused")
+		sleep(24 * time.Hour)
+		w.is("paused") // not on disk: its streams are held in memory
+		if moves := w.moves(); len(moves) > 5 || moves[len(moves)-2].Why != "tick" {
+			t.Errorf("remembered: %v", moves)
+		}
+		s.Close()
+		sleep(10 * time.Second)
+		w.is("hibernated")
+	}, disk)
+}
+
+// A tick in which something happens is none.
+func TestTickBecomesReal(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.Use(release(1, "app", deep))
+		s, _ := w.stream()
+		tick := func() {
+			t.Helper()
+			sleep(time.Second)
+			for range 15_000 {
+				if !s.Asleep() {
+					return
+				}
+				bubble.Pass(time.Millisecond)
+			}
+			t.Error("it did not tick")
+		}
+		sleep(4 * time.Second)
+		w.is("paused")
+		tick()
+		s.Moved() // data from the app
+		sleep(2 * time.Second)
+		w.is("running")
+		sleep(time.Second)
+		w.is("paused")
+		if moves := w.moves(); moves[len(moves)-2].Why != "data from the app" {
+			t.Errorf("remembered: %v", moves)
+		}
+		tick()
+		p := w.acquire("GET /rooms")
+		if p.How() != fleet.Warm {
+			t.Errorf("in a tick: by %s", p.How())
+		}
+		sleep(time.Minute)
+		w.is("running")
+		p.Free()
+		sleep(2 * time.Second)
+		w.is("paused")
+		s.Close()
+	})
+}
+
+// A tick lasts until what it has set off is over; a ping that comes in just before a pause gets its answer through.
+func TestUnsettledStreams(t *testing.T) {
+	_, disk := onDisk(t, 0)
+	inBubble(t, func(t *testing.T, w *world) {
+		w.Use(release(1, "app", deep))
+		s, _ := w.stream()
+		defer s.Close()
+		sleep(2900 * time.Millisecond)
+		w.is("running")
+		s.Unsettled(true)
+		sleep(3 * time.Second)
+		w.is("running")
+		s.Unsettled(false)
+		w.is("paused")
+		s.Unsettled(true) // what it said last is read after the pause
+		w.is("running")
+		if release, ok := s.HoldIfUp(); ok { // the answer
+			bubble.Pass(time.Second)
+			release()
+		} else {
+			t.Error("no way for the answer")
+		}
+		s.Unsettled(false)
+		w.is("paused")
+		if moves := w.moves(); moves[len(moves)-2].Why != "tick" {
+			t.Errorf("remembered: %v", moves)
+		}
+		sleep(5 * time.Second)
+		w.is("hibernated")
+		sleep(time.Minute)
+
+		release, err := s.Hold(t.Context(), "websocket data")
+		if err != nil {
+			t.Fatal(err)
+		}
+		release()
+		s.Unsettled(true)
+		sleep(29 * time.Second)
+		w.is("running")
+		sleep(20 * time.Second)
+		w.is("hibernated") // a client that never answers does not keep it up
+		s.Unsettled(true)
+		w.is("hibernated")
+	}, disk)
+}
+
+// What may come late comes with the next thing, whatever that is.
+func TestWhenUp(t *testing.T) {
+	_, disk := onDisk(t, 0)
+	inBubble(t, func(t *testing.T, w *world) {
+		w.Use(release(1, "app", deep))
+		s, id := w.stream()
+		other, _ := w.stream()
+		done := 0
+		late := func() {
+			if box := w.fake.Sandbox(id); box == nil || box.Paused() {
+				t.Error("it was done while the environment slept")
+			}
+			done++
+		}
+		s.WhenUp(late)
+		synctest.Wait()
+		if done != 1 {
+			t.Error("not done at once")
+		}
+		sleep(4 * time.Second)
+		w.is("paused")
+		s.WhenUp(late)
+		sleep(time.Second)
+		if done != 1 {
+			t.Error("done while it is paused")
+		}
+		sleep(10 * time.Second)
+		w.is("hibernated")
+		s.WhenUp(late)
+		s.Close()
+		sleep(time.Hour)
+		w.is("hibernated")
+		release, err := other.Hold(t.Context(), "websocket data")
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if done != 3 {
+			t.Errorf("%d of 3 done", done)
+		}
+		release()
+		other.Close()
+	}, disk)
+}
