@@ -61,6 +61,7 @@ func Main(env Env) int {
 	root.SetIn(env.Stdin)
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
+	strict(root)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return ExitOK

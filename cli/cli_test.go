@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -25,7 +26,7 @@ func TestMain(m *testing.M) {
 
 func testEnv() Env {
 	env := System(fakeServe)
-	env.Version = "1.2.3"
+	env.Version = cmp.Or(os.Getenv("VERSION"), "1.2.3")
 	env.UserConfigDir = os.Getenv("CONFIG")
 	env.Root = os.Getenv("AS_ROOT") != ""
 	terminal := os.Getenv("TERMINAL") != ""

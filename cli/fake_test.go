@@ -169,7 +169,8 @@ func (n *fakeNode) Environments(_ context.Context, name string) ([]control.Envir
 	for _, app := range n.names() {
 		if name == "" || name == app {
 			rows = append(rows, control.Environment{ID: app + "-1-abcd", App: app, Release: n.apps[app].current, State: lull.Paused,
-				Streams: 2, Held: 1, MemoryBytes: 48 * lull.MB, CPUSeconds: 1.5, Since: n.start, Reason: "idle for 2s"})
+				Streams: 2, Held: 1, MemoryBytes: 48 * lull.MB, CPUSeconds: 1.5, Since: n.start, Reason: "idle for 2s",
+				Moves: []control.Transition{{At: n.start, State: lull.Running, Why: "GET /rooms"}, {At: n.start, State: lull.Paused, Why: "idle for 2s"}}})
 		}
 	}
 	return rows, nil
@@ -227,8 +228,8 @@ func filesIn(dir string) []string {
 
 // fakeServe stands in for node.Run: it says it is up, and ends when it is told to.
 func fakeServe(ctx context.Context, opts ServeOptions, ready func(Serving), force <-chan struct{}) error {
-	if opts.HTTP == "taken" {
-		return &lull.Error{Kind: lull.KindConflict, Message: "listen on taken: address already in use", Hint: "choose another address with --http"}
+	if opts.HTTP == "127.0.0.1:1" {
+		return &lull.Error{Kind: lull.KindConflict, Message: "listen on 127.0.0.1:1: address already in use", Hint: "choose another address with --http"}
 	}
 	opts.Log.Debug("options", "data", opts.Data, "quiet", opts.QuietHeaders)
 	ready(Serving{HTTP: opts.HTTP, API: "http://" + opts.API, URL: "http://<app>." + opts.Domain + ":8080/", Data: opts.Data,

@@ -20,7 +20,7 @@ func (a *app) logsCommand() *cobra.Command {
 		Long: `Print the last lines that an app's environments wrote: when, which environment, what.
 Lines of the node itself, such as why an environment ended, are marked "lull".
 With --json every line is one JSON object.`,
-		Example: "  lull logs chat -f\n  lull logs chat -n 1000 --environment chat-1-k3x9",
+		Example: "  lull logs chat -f\n  lull logs chat -n 1000 --environment chat-k3x7q2mb",
 		Args:    exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
@@ -44,9 +44,9 @@ With --json every line is one JSON object.`,
 	}
 	flags := cmd.Flags()
 	flags.BoolVarP(&query.Follow, "follow", "f", false, "go on with what comes, until Ctrl-C")
-	flags.IntVarP(&query.Last, "last", "n", 100, "how many of the last `LINES`")
+	flags.IntVarP(&query.Last, "last", "n", 100, "the last `N` lines")
 	flags.BoolVarP(&all, "all", "a", false, "all that is kept")
-	flags.StringVarP(&query.Environment, "environment", "e", "", "of this environment only (its `ID` is in lull ps)")
+	flags.StringVarP(&query.Environment, "environment", "e", "", "of the environment with this `ID` only, as in lull ps")
 	jsonFlag(cmd, &asJSON)
 	a.completeApps(cmd)
 	return cmd

@@ -79,7 +79,7 @@ func (a *app) releasesTable(releases []control.ReleaseInfo) *table {
 }
 
 func (a *app) psCommand() *cobra.Command {
-	var asJSON bool
+	var asJSON, moves bool
 	cmd := &cobra.Command{
 		Use:     "ps [APP]",
 		Short:   "List environments and their states",
@@ -88,7 +88,8 @@ func (a *app) psCommand() *cobra.Command {
 
 States: starting, running, paused (no CPU, memory kept), hibernated (on disk), stopped, failed.
 FOR is how long an environment has been in its state, REASON why it came into it.
-EXCHANGES are requests in flight, STREAMS open WebSockets and other long answers.`,
+EXCHANGES are requests in flight, STREAMS open WebSockets and other long answers; streams are held while their
+environment sleeps. With --moves it lists the last steps of each environment instead, and what caused them.`,
 		Args: between(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			node, err := a.node()
@@ -100,10 +101,15 @@ EXCHANGES are requests in flight, STREAMS open WebSockets and other long answers
 			if err != nil {
 				return err
 			}
-			return list(a, asJSON, environments, "no environments: the next request starts one", a.psTable)
+			render := a.psTable
+			if moves {
+				render = a.movesTable
+			}
+			return list(a, asJSON, environments, "no environments: the next request starts one", render)
 		},
 	}
 	jsonFlag(cmd, &asJSON)
+	cmd.Flags().BoolVar(&moves, "moves", false, "list what brought each environment into its last states")
 	a.completeApps(cmd)
 	return cmd
 }
@@ -113,6 +119,17 @@ func (a *app) psTable(environments []control.Environment) *table {
 	for _, e := range environments {
 		t.row(e.ID, e.App, e.Release, e.State, age(a.env.Now().Sub(e.Since)), e.Exchanges, streams(e), e.MemoryBytes,
 			cpuTime(e.CPUSeconds), e.Reason)
+	}
+	return t
+}
+
+// movesTable is the wake log: the last steps of each environment, oldest first.
+func (a *app) movesTable(environments []control.Environment) *table {
+	t := newTable("ENVIRONMENT", "APP", "AT", "STATE", "WHY")
+	for _, e := range environments {
+		for _, m := range e.Moves {
+			t.row(e.ID, e.App, m.At.Local().Format(time.DateTime), m.State, m.Why)
+		}
 	}
 	return t
 }

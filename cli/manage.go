@@ -72,11 +72,11 @@ func (a *app) rmCommand() *cobra.Command {
 Asks first on a terminal; elsewhere it wants --yes.`,
 		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.confirm(cmd.Context(), yes, args[0]); err != nil {
-				return err
-			}
 			node, err := a.node()
 			if err != nil {
+				return err
+			}
+			if err := a.confirm(cmd.Context(), node, yes, args[0]); err != nil {
 				return err
 			}
 			if err := node.Remove(cmd.Context(), args[0]); err != nil {
@@ -91,11 +91,15 @@ Asks first on a terminal; elsewhere it wants --yes.`,
 	return cmd
 }
 
-func (a *app) confirm(ctx context.Context, yes bool, name string) error {
-	switch {
-	case yes:
+// confirm asks whether the app is to be deleted, if there is such an app.
+func (a *app) confirm(ctx context.Context, node control.Node, yes bool, name string) error {
+	if yes {
 		return nil
-	case !a.env.StdinTerminal:
+	}
+	if _, err := node.Releases(ctx, name); err != nil {
+		return err
+	}
+	if !a.env.StdinTerminal {
 		return &usageError{command: "lull rm", message: "rm asks before it deletes, and there is no terminal to ask on: add --yes"}
 	}
 	fmt.Fprintf(a.env.Stderr, "Delete %s with all its releases and logs? This cannot be undone. [y/N] ", visible(name))

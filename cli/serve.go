@@ -4,10 +4,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/lull-dev/lull"
 )
 
 // ServeFunc runs a node until ctx ends, and calls ready once it serves. When ctx has ended it lets exchanges finish; when
@@ -24,6 +27,8 @@ type ServeOptions struct {
 	Sandbox      string // gvisor, process, or "" for what this host can do
 	QuietHeaders bool
 	Drain        time.Duration // how long exchanges may go on when a release is replaced or the node ends
+	Memory       lull.Size     // what all environments may use together; 0: four fifths of the machine's
+	Snapshots    lull.Size     // what hibernated environments may take on disk; 0: all but a little
 	ConfigDir    string        // where other commands of this user look for the node
 	Version      string
 	Log          *slog.Logger
@@ -44,7 +49,8 @@ const serveHelp = `Run a node: a front door for apps, an API for "lull deploy", 
 On one machine no set-up is needed: the node makes a token, keeps it in DATA/token, and tells the other commands
 of this user where it is. From another machine set LULL_API and LULL_TOKEN.
 
-SIGTERM or Ctrl-C lets running exchanges finish, then ends; a second one ends at once.`
+SIGTERM or Ctrl-C lets running exchanges finish, puts the environments on disk, from where they wake after the next
+start, and ends; a second one ends at once.`
 
 func (a *app) serveCommand() *cobra.Command {
 	var opts ServeOptions
@@ -66,6 +72,12 @@ func (a *app) serveCommand() *cobra.Command {
 			if opts.Drain <= 0 {
 				return &usageError{command: "lull serve", message: "--drain must be more than 0"}
 			}
+			for _, at := range []struct{ flag, value string }{{"--http", opts.HTTP}, {"--api", opts.API}} {
+				if !isAddress(at.value) {
+					return &usageError{command: "lull serve", message: fmt.Sprintf(
+						"%s %q is not an address: write host:port or :port, such as 127.0.0.1:8080", at.flag, at.value)}
+				}
+			}
 			opts.Log, opts.ConfigDir, opts.Version = log, a.env.UserConfigDir, a.env.Version
 			opts.Data = a.path(opts.Data)
 			return a.env.Serve(cmd.Context(), opts, a.sayServing, a.force)
@@ -76,13 +88,15 @@ func (a *app) serveCommand() *cobra.Command {
 		data = "/var/lib/lull"
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&opts.Data, "data", data, "`DIR`ectory of everything that is kept")
-	flags.StringVar(&opts.HTTP, "http", ":8080", "`ADDR`ess of the front door")
-	flags.StringVar(&opts.API, "api", "127.0.0.1:7777", "`ADDR`ess of the API and of /metrics")
+	flags.StringVar(&opts.Data, "data", data, "`DIR` for everything that is kept")
+	flags.StringVar(&opts.HTTP, "http", ":8080", "`ADDRESS` of the front door")
+	flags.StringVar(&opts.API, "api", "127.0.0.1:7777", "`ADDRESS` of the API and of /metrics")
 	flags.StringVar(&opts.Domain, "domain", "localhost", "apps are reached at <app>.`NAME`")
 	flags.StringVar(&opts.Sandbox, "sandbox", "", "gvisor or process; default: gvisor where it can run, which is Linux as root")
 	flags.BoolVar(&opts.QuietHeaders, "quiet-headers", false, "leave Lull-Environment and Server-Timing out of answers")
 	flags.DurationVar(&opts.Drain, "drain", 30*time.Second, "how long running exchanges may go on when a release is replaced or the node ends")
+	flags.Var((*sizeFlag)(&opts.Memory), "memory", "`SIZE` that environments may use together, such as 8GB; 0: four fifths of the machine's memory")
+	flags.Var((*sizeFlag)(&opts.Snapshots), "snapshots", "`SIZE` that hibernated environments may take on disk; 0: all but a little")
 	flags.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	flags.StringVar(&format, "log-format", "text", "text or json")
 	complete(cmd, "sandbox", []string{"gvisor", "process"})
@@ -91,9 +105,44 @@ func (a *app) serveCommand() *cobra.Command {
 	return cmd
 }
 
+// sizeFlag is a flag that takes a size: 512MB.
+type sizeFlag lull.Size
+
+// String is part of pflag.Value. Nothing is shown as the default for 0, of which the help says what it means.
+func (f *sizeFlag) String() string {
+	if *f == 0 {
+		return ""
+	}
+	return lull.Size(*f).String()
+}
+
+// Set is part of pflag.Value.
+func (f *sizeFlag) Set(text string) error {
+	size, err := lull.ParseSize(text)
+	*f = sizeFlag(size)
+	return err
+}
+
+// Type is part of pflag.Value.
+func (f *sizeFlag) Type() string { return "size" }
+
+// isAddress reports whether something can be listened on at value, as far as its form tells.
+func isAddress(value string) bool {
+	_, port, err := net.SplitHostPort(value)
+	if err != nil {
+		return false
+	}
+	_, err = net.LookupPort("tcp", port)
+	return err == nil && port != ""
+}
+
 // sayServing prints where the node can be reached and what to do next.
 func (a *app) sayServing(s Serving) {
-	a.say("lull %s is up", a.env.Version)
+	version := a.env.Version
+	if version == noVersion {
+		version = "(development build)"
+	}
+	a.say("lull %s is up", version)
 	a.say("  apps     %s  (listening on %s)", s.URL, s.HTTP)
 	a.say("  API      %s", s.API)
 	a.say("  data     %s", s.Data)

@@ -18,6 +18,9 @@ import (
 // version is set by the linker; a build without it falls back on what Go knows of the module.
 var version = ""
 
+// noVersion is the version of a build that does not know its own.
+const noVersion = "dev"
+
 // System is the Env of this process. It is the only place that reads the process's environment.
 func System(serve ServeFunc) Env {
 	dir, err := os.Getwd()
@@ -57,7 +60,7 @@ func buildVersion() string {
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
 		return strings.TrimPrefix(info.Main.Version, "v")
 	}
-	return "dev"
+	return noVersion
 }
 
 func checkHost(ctx context.Context) []Finding {

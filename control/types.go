@@ -42,6 +42,7 @@ type Environment struct {
 	Streams     int          `json:"streams"`   // open
 	Held        int          `json:"held"`      // open while the environment is asleep
 	MemoryBytes lull.Size    `json:"memoryBytes"`
+	DiskBytes   lull.Size    `json:"diskBytes"`  // of its snapshot, while it is hibernated
 	CPUSeconds  float64      `json:"cpuSeconds"` // used since it started
 	Since       time.Time    `json:"since"`      // when it came into this state
 	Reason      string       `json:"reason"`     // why

@@ -78,6 +78,8 @@ func (n *Node) app(name string) *app {
 	a.fleet = fleet.New(fleet.Config{
 		App: name, Driver: n.iso.driver, Prepare: n.prepare, Journal: fleetJournal{n.journal},
 		Log: n.cfg.Log.With("app", name), Metrics: n.metrics, Drain: n.cfg.Drain,
+		Snapshots: n.shared.snapshots, Memory: n.shared.memory, Wakes: n.shared.wakes, Writes: n.shared.writes,
+		Overhead: n.iso.driver.Capabilities().Overhead,
 	})
 	n.apps[name] = a
 	return a
@@ -93,7 +95,7 @@ func (n *Node) route(a *app, m lull.Manifest) {
 		delete(n.routes, domain)
 	}
 	a.domains = slices.Clone(m.Domains)
-	a.settings = gateway.Settings{RequestTimeout: m.Timeout.Request.Std(), IdlePause: m.Idle.Pause.Std()}
+	a.settings = gateway.Settings{RequestTimeout: m.Timeout.Request.Std(), IdlePause: m.Idle.Pause.Std(), Affinity: m.Affinity}
 	for _, domain := range a.domains {
 		n.routes[domain] = a.name
 	}
@@ -181,11 +183,24 @@ func (n *Node) sortedApps() []*app {
 	return list
 }
 
-// closeFleets stops all environments of all apps at once.
-func (n *Node) closeFleets() {
+// adopt takes over the environments that the node before has put on disk; what belongs to nobody is removed.
+func (n *Node) adopt() {
+	for _, s := range n.shared.snapshots.List() {
+		if a := n.known(s.App); a != nil && a.fleet.Adopt(s) {
+			continue
+		}
+		n.cfg.Log.Info("snapshot removed: its release is not the current one", "environment", s.Environment, "app", s.App, "release", s.Release)
+		if err := n.shared.snapshots.Remove(s.Environment); err != nil {
+			n.cfg.Log.Error("snapshot not removed", "environment", s.Environment, "error", err)
+		}
+	}
+}
+
+// suspendFleets puts all environments of all apps on disk, at once, and stops those that cannot be.
+func (n *Node) suspendFleets() {
 	var wg sync.WaitGroup
 	for _, a := range n.sortedApps() {
-		wg.Go(func() { a.fleet.Close(stopGrace) })
+		wg.Go(func() { a.fleet.Suspend(stopGrace) })
 	}
 	wg.Wait()
 }

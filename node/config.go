@@ -21,6 +21,8 @@ type Config struct {
 	Version      string        // of the binary
 	Executable   string        // static lull binary that sandboxes are started from; "" is the running one
 	Drain        time.Duration // how long exchanges may go on when a release is replaced or the node ends; default 30s
+	Memory       lull.Size     // what all environments may use together; 0: four fifths of the machine's
+	Snapshots    lull.Size     // what the snapshots of hibernated environments may take on disk; 0: all but a little
 	Log          *slog.Logger
 }
 

@@ -106,7 +106,7 @@ func unknown(name string) error {
 }
 
 func busy(name string) error {
-	return &lull.Error{Kind: lull.KindConflict, Message: fmt.Sprintf("%s is being deployed or removed by somebody else", name),
+	return &lull.Error{Kind: lull.KindConflict, Message: fmt.Sprintf("%s is being deployed or removed by another command", name),
 		Hint: "wait until that is done and try again"}
 }
 

@@ -38,6 +38,7 @@ type Node struct {
 	api      *http.Server
 	token    string
 	metrics  *fleet.Metrics
+	shared   shared
 	registry *prometheus.Registry
 	httpAddr net.Addr
 	apiAddr  net.Addr
@@ -80,11 +81,13 @@ func Open(ctx context.Context, cfg Config) (n *Node, err error) {
 	if err = n.loadApps(ctx); err != nil {
 		return n, err
 	}
+	n.adopt()
 	return n, n.listen()
 }
 
 // openState opens everything that does not listen.
 func (n *Node) openState(ctx context.Context) (err error) {
+	raiseOpenFiles(n.cfg.Log)
 	if err = os.MkdirAll(n.cfg.Data, 0o700); err != nil {
 		return fmt.Errorf("make the data directory: %w", err)
 	}
@@ -104,12 +107,16 @@ func (n *Node) openState(ctx context.Context) (err error) {
 	if n.files, err = openFiles(n.cfg.Data, n.store); err != nil {
 		return err
 	}
+	if n.shared, err = openShared(n.cfg); err != nil {
+		return err
+	}
 	n.builder = build.New(build.Config{
 		Driver: n.iso.driver, Dir: filepath.Join(n.cfg.Data, "build"), Log: n.cfg.Log,
 	})
 	n.registry = prometheus.NewRegistry()
 	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	n.metrics = fleet.NewMetrics(n.registry)
+	n.registry.MustRegister(n.shared.gauges()...)
 	n.token, err = control.LoadOrCreateToken(n.cfg.Data)
 	return err
 }
@@ -195,7 +202,7 @@ func Run(ctx context.Context, cfg Config, ready func(Info), force <-chan struct{
 	return err
 }
 
-// Close stops accepting, lets exchanges finish until ctx ends, stops all environments and closes everything, in the
+// Close stops accepting, lets exchanges finish until ctx ends, puts all environments on disk and closes everything, in the
 // reverse order of Open. It works on a node that Open could not finish.
 func (n *Node) Close(ctx context.Context) error {
 	var errs []error
@@ -208,7 +215,7 @@ func (n *Node) Close(ctx context.Context) error {
 		}
 	}
 	n.serving.Wait()
-	n.closeFleets()
+	n.suspendFleets()
 	if n.iso != nil {
 		errs = append(errs, n.iso.close())
 	}

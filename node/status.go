@@ -88,7 +88,7 @@ func (n *Node) Environments(_ context.Context, name string) ([]control.Environme
 		for _, s := range a.fleet.Environments() {
 			row := control.Environment{
 				ID: s.ID, App: a.name, Release: s.Release, State: s.State, Exchanges: s.Exchanges, Streams: s.Streams,
-				Held: s.Held, MemoryBytes: s.Memory, CPUSeconds: s.CPU.Seconds(), Since: s.Since, Reason: s.Reason,
+				Held: s.Held, MemoryBytes: s.Memory, DiskBytes: s.Disk, CPUSeconds: s.CPU.Seconds(), Since: s.Since, Reason: s.Reason,
 			}
 			for _, move := range s.Moves {
 				row.Moves = append(row.Moves, control.Transition{At: move.At, State: move.State, Why: move.Why})

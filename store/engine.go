@@ -150,7 +150,7 @@ func (e *engine) room() error {
 	if free := disk.Bavail * uint64(disk.Bsize); free < minFree {
 		return &lull.Error{
 			Kind:    lull.KindTooLarge,
-			Message: fmt.Sprintf("the disk of %s is full: %s left", e.dir, lull.Size(free)),
+			Message: fmt.Sprintf("the disk of %s has %s left: it takes %s to go on", e.dir, lull.Size(free), lull.Size(minFree)),
 			Hint:    "free some space there",
 		}
 	}

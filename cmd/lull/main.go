@@ -23,6 +23,7 @@ func main() {
 func serve(ctx context.Context, opts cli.ServeOptions, ready func(cli.Serving), force <-chan struct{}) error {
 	return node.Run(ctx, node.Config{
 		Data: opts.Data, HTTP: opts.HTTP, API: opts.API, Domain: opts.Domain, Sandbox: opts.Sandbox,
-		QuietHeaders: opts.QuietHeaders, ConfigDir: opts.ConfigDir, Version: opts.Version, Drain: opts.Drain, Log: opts.Log,
+		QuietHeaders: opts.QuietHeaders, ConfigDir: opts.ConfigDir, Version: opts.Version, Drain: opts.Drain,
+		Memory: opts.Memory, Snapshots: opts.Snapshots, Log: opts.Log,
 	}, func(info node.Info) { ready(cli.Serving(info)) }, force)
 }
