@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/lull-dev/lull"
@@ -63,6 +64,10 @@ func (p *place) Dial(ctx context.Context) (net.Conn, error) {
 	}
 	if fate := p.Err(); fate != nil {
 		return nil, fate
+	}
+	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+		p.environment.fleet.config.Log.Error("too many open files: raise the limit of the node's process (LimitNOFILE, ulimit -n)", "error", err)
+		return nil, &lull.Error{Kind: lull.KindStarting, Err: err, Message: "this node has as many connections open as it may", Hint: "try again in a moment"}
 	}
 	return nil, &lull.Error{Kind: lull.KindRefused, Err: err,
 		Message: fmt.Sprintf("environment %s does not accept a connection on port %d: %s", p.environment.id, port, err),

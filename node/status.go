@@ -123,11 +123,17 @@ func (j fleetJournal) Writer(app, env, stream string) io.WriteCloser {
 	return j.Journal.Writer(app, env, stream)
 }
 
-// Tail returns the text of an environment's last lines.
+// Tail returns the text of an environment's last lines; if it has complained of late (stderr), of its last complaints.
 func (j fleetJournal) Tail(app, env string, n int) []string {
-	var lines []string
-	for _, entry := range j.Journal.Tail(app, env, n) {
+	var lines, complaints []string
+	for _, entry := range j.Journal.Tail(app, env, 5*n) {
 		lines = append(lines, entry.Text)
+		if entry.Stream == "stderr" {
+			complaints = append(complaints, entry.Text)
+		}
 	}
-	return lines
+	if len(complaints) > 0 {
+		lines = complaints
+	}
+	return lines[max(0, len(lines)-n):]
 }
