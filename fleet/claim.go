@@ -160,23 +160,21 @@ func (s *stream) Moved() {
 }
 
 func (s *stream) Unsettled(on bool) {
-	s.environment.fleet.change(func(_ *ledger, now time.Time) { s.settle(!on, now) })
+	s.environment.fleet.change(func(*ledger, time.Time) { s.settle(!on) })
 }
 
 // settle is called under mu.
-func (s *stream) settle(settled bool, now time.Time) {
+func (s *stream) settle(settled bool) {
 	if s.closed || s.unsettled == !settled {
 		return
 	}
-	e := s.environment
 	s.unsettled = !settled
 	if settled {
-		e.unsettled--
-		return
+		s.environment.unsettled--
+		s.environment.wake() // it may be on its way to disk
+	} else {
+		s.environment.unsettled++
 	}
-	e.unsettled++
-	e.unsettle = now
-	e.tick.now = e.state == lull.Paused
 }
 
 func (s *stream) Asleep() bool { return !s.environment.awake.Load() }
@@ -194,7 +192,7 @@ func (s *stream) Close() {
 		if s.closed {
 			return
 		}
-		s.settle(true, now)
+		s.settle(true)
 		s.closed = true
 		if s.lively != nil {
 			s.environment.lively.Remove(s.lively)
@@ -259,14 +257,24 @@ func (s *stream) unpin() {
 }
 
 func (s *stream) HoldIfUp() (release func(), ok bool) {
+	return s.beat(func(e *environment) bool { return e.state == lull.Running })
+}
+
+func (s *stream) HoldIfThere() (release func(), ok bool) {
+	return s.beat(func(e *environment) bool {
+		return e.state == lull.Running || e.state == lull.Paused && !e.writing
+	})
+}
+
+func (s *stream) beat(allowed func(*environment) bool) (release func(), ok bool) {
 	e := s.environment
 	e.fleet.mu.Lock()
 	defer e.fleet.mu.Unlock()
-	if e.state != lull.Running || s.closed {
+	if s.closed || !allowed(e) {
 		return nil, false
 	}
 	e.beats++
-	return sync.OnceFunc(func() { e.fleet.change(func(*ledger, time.Time) { e.beats-- }) }), true
+	return sync.OnceFunc(func() { e.fleet.change(func(_ *ledger, now time.Time) { e.beaten(now) }) }), true
 }
 
 func (s *stream) WhenUp(do func()) {

@@ -56,8 +56,10 @@ type environment struct {
 	ended     time.Time // when it was last busy
 
 	beats     int       // moments in which heartbeats are written to streams
+	beat      time.Time // when the last of them was over
 	unsettled int       // streams that are in the middle of something
-	unsettle  time.Time // when one of them last came to be
+	sinking   time.Time // when the step down began that its goal asks for
+	writing   bool      // its snapshot is being written: nothing may come in
 	tick      tick
 	whenUp    []func()      // to be done as soon as it runs
 	pinned    time.Time     // until then it is not put on disk, because that went wrong
@@ -169,7 +171,7 @@ func (e *environment) catchUp() {
 			for _, do := range todo {
 				do()
 			}
-			e.fleet.change(func(*ledger, time.Time) { e.beats-- })
+			e.fleet.change(func(_ *ledger, now time.Time) { e.beaten(now) })
 		}()
 	})
 }
@@ -193,11 +195,7 @@ func (e *environment) idle() time.Time {
 	if newest := e.lively.Back(); newest != nil {
 		a.Moved = newest.Value.(*stream).moved
 	}
-	idle := a.Idle(e.generation.quiet, e.generation.held)
-	if settled := e.settled(); !idle.IsZero() && idle.Before(settled) {
-		return settled
-	}
-	return idle
+	return a.Idle(e.generation.quiet, e.generation.held)
 }
 
 // aim sets the goal and tells the keeper. There is no way back from Stopped.
@@ -208,6 +206,7 @@ func (e *environment) aim(goal lull.State, why string) {
 	e.goal, e.cause = goal, why
 	if goal != lull.Running {
 		e.tick.on = false
+		e.sinking = time.Now()
 	}
 	e.yielded()
 	e.wake()
@@ -250,13 +249,14 @@ func (e *environment) claim(now time.Time) lull.State {
 		return 0
 	case e.goal == lull.Running || e.state == lull.Hibernated:
 		return lull.Running
-	case e.exchanges+e.holds+e.beats > 0:
-		// Whoever comes in sets the goal to Running, but for a heartbeat, after which it is looked at again.
+	case e.exchanges+e.holds > 0: // cannot be: whoever comes in sets the goal to Running
 		e.aim(lull.Running, "in use")
 		return 0
 	case e.state == lull.Running && e.generation.end == nil && (e.idle().IsZero() || e.idle().After(now)):
 		e.aim(lull.Running, "data from the app")
 		return 0
+	case e.state == lull.Running && (e.beats > 0 || !e.settled(now).IsZero()):
+		return 0 // the ledger has it looked at again
 	case e.state == lull.Running:
 		e.become(lull.Paused, e.cause, now)
 		return lull.Paused

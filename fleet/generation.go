@@ -140,6 +140,7 @@ func (g *generation) drain(now time.Time) (next time.Time) {
 		next = scale.Earliest(next, e.tell(now, g.quiet))
 		if g.end.keep && e.state != lull.Starting && e.exchanges+e.holds == 0 && g.rules.Snapshot && !now.Before(e.pinned) {
 			e.sink(lull.Hibernated, g.end.why)
+			next = scale.Earliest(next, e.sinkNext(now))
 			continue
 		}
 		if e.state == lull.Starting || !e.used() || !now.Before(g.end.by) {

@@ -22,7 +22,7 @@ const (
 	// pinTime is how long an environment that could not be put on disk is left in memory.
 	pinTime = 10 * time.Minute
 	// settleDown is how long before its snapshot an environment is paused at least, so that what it said last has been
-	// read: that may be a ping.
+	// read: that may be a ping, whose answer is then waited for as well, as long as settled says.
 	settleDown = 20 * time.Millisecond
 )
 
@@ -83,6 +83,7 @@ func (k *keeper) hibernate() *failure {
 	if !k.settleDown() {
 		return nil
 	}
+	defer k.change(func(_ *ledger, e *environment, _ time.Time) { e.writing = false })
 	usage, err := k.box.Usage()
 	if err != nil && k.dead(err) {
 		return k.watch()
@@ -154,16 +155,24 @@ func (k *keeper) goDown(draft *snapshot.Draft, began time.Time) *failure {
 // errCalledOff counts a snapshot that was thrown away because its environment was wanted again.
 var errCalledOff = errors.New("called off")
 
-// settleDown waits until the environment has been paused for a moment; false if it is wanted elsewhere by then.
+// settleDown waits until the environment has been paused for a moment and its streams are settled, and keeps everything
+// out from then on; false if it is wanted elsewhere.
 func (k *keeper) settleDown() bool {
 	for {
 		var left time.Duration
 		var still bool
 		k.change(func(_ *ledger, e *environment, now time.Time) {
-			left = e.moves[len(e.moves)-1].At.Add(settleDown).Sub(now)
+			left = max(e.moves[len(e.moves)-1].At.Add(settleDown).Sub(now), 0)
+			if settled := e.settled(now); !settled.IsZero() {
+				left = max(left, settled.Sub(now))
+			}
 			still = e.goal == lull.Hibernated
+			e.writing = still && left == 0 && e.beats == 0
+			if still && e.beats > 0 {
+				left = max(left, digestTime)
+			}
 		})
-		if left <= 0 || !still {
+		if left == 0 || !still {
 			return still
 		}
 		timer := time.NewTimer(left)

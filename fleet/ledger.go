@@ -142,7 +142,7 @@ func (b *ledger) shrink(g *generation, now time.Time) (next time.Time) {
 		e.sink(fall.To, why)
 	}
 	for _, e := range g.environments {
-		next = scale.Earliest(next, e.tickNext(now))
+		next = scale.Earliest(scale.Earliest(next, e.tickNext(now)), e.sinkNext(now))
 		if e.pinned.After(now) {
 			next = scale.Earliest(next, e.pinned)
 		}

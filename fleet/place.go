@@ -68,6 +68,10 @@ type Stream interface {
 	// is not running.
 	HoldIfUp() (release func(), ok bool)
 
+	// HoldIfThere is HoldIfUp for an answer that the app waits for, and allows writing to a paused environment as well: it
+	// is then what the app finds first when it goes on. If it came later, the app's timer would have found it missing.
+	HoldIfThere() (release func(), ok bool)
+
 	// WhenUp calls do, once, as soon as the environment is up for another reason (at once if it is), held like Hold does,
 	// in a goroutine of its own; or not at all if the environment ends before. It is for what the app may learn late:
 	// that a client has died.
@@ -77,8 +81,7 @@ type Stream interface {
 	Moved()
 
 	// Unsettled says whether sleep would fall into something half done: the rest of a frame is still to come, or a ping
-	// of the app's is unanswered. It puts sleep off, for a bounded time; an environment that is paused gets a tick, so
-	// that the app can have its answer. A stream begins settled.
+	// of the app's is unanswered. It puts each step down the ladder off, for a short time. A stream begins settled.
 	Unsettled(on bool)
 
 	// Asleep reports whether the environment is paused or hibernated, in which case the gateway keeps the client company.

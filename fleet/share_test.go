@@ -90,7 +90,9 @@ func TestMemoryPressure(t *testing.T) {
 	_, disk := onDisk(t, 0)
 	memory := capacity.NewMemory(400 * lull.MB)
 	inBubble(t, func(t *testing.T, w *world) {
-		lazy := func(m *lull.Manifest) { m.Idle.Pause, m.Timeout.Queue = lull.Duration(time.Hour), lull.Duration(30*time.Second) }
+		lazy := func(m *lull.Manifest) {
+			m.Idle.Pause, m.Timeout.Queue = lull.Duration(time.Hour), lull.Duration(30*time.Second)
+		}
 		w.Use(release(1, "app", lazy))
 		other := fleet.New(fleet.Config{App: "shop", Driver: w.fake, Prepare: prepare, Memory: memory})
 		defer other.Close(0)

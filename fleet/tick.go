@@ -13,14 +13,16 @@ import (
 type tick struct {
 	on   bool      // it was brought up, or is being brought up, for that alone
 	last time.Time // when it was last put to sleep; the next tick is counted from there
-	now  bool      // a stream has become unsettled since: it is due at once
 }
 
 const (
 	// tickTime is how long a tick takes at least: enough for timers that are due, and what they set off.
 	tickTime = 20 * time.Millisecond
-	// settleTime is how long streams that are in the middle of something put sleep off.
-	settleTime = 30 * time.Second
+	// settleTime is how long streams that are in the middle of something put a step down off: longer than the answer to a
+	// ping takes, and not so long that many clients, one of which is always being pinged, would keep the app up.
+	settleTime = time.Second
+	// digestTime is how long an app has for a heartbeat that it got.
+	digestTime = 10 * time.Millisecond
 )
 
 const tickWhy = "tick"
@@ -30,31 +32,26 @@ func (e *environment) tickNext(now time.Time) (next time.Time) {
 	switch {
 	case e.tick.on && e.state == lull.Running && e.goal == lull.Running:
 		return e.endTick(now)
-	case e.state == lull.Paused && e.open > 0 && e.generation.end == nil && (e.goal == lull.Paused || e.goal == lull.Hibernated && e.tick.now):
+	case e.state == lull.Paused && e.open > 0 && e.generation.end == nil && e.goal == lull.Paused:
 		return e.beginTick(now)
 	}
 	return time.Time{}
 }
 
 func (e *environment) beginTick(now time.Time) (next time.Time) {
-	if !e.tick.now {
-		if e.generation.ticks <= 0 || !e.generation.held {
-			return time.Time{}
-		}
-		if due := e.tick.last.Add(e.generation.ticks); due.After(now) {
-			return due
-		}
+	if e.generation.ticks <= 0 || !e.generation.held {
+		return time.Time{}
 	}
-	e.tick.on, e.tick.now = true, false
+	if due := e.tick.last.Add(e.generation.ticks); due.After(now) {
+		return due
+	}
+	e.tick.on = true
 	e.aim(lull.Running, tickWhy)
 	return time.Time{}
 }
 
 func (e *environment) endTick(now time.Time) (next time.Time) {
 	over := e.upSince.Add(tickTime)
-	if settled := e.settled(); settled.After(over) {
-		over = settled
-	}
 	switch {
 	case over.After(now):
 		return over
@@ -82,10 +79,35 @@ func (e *environment) engage(why string, now time.Time) {
 	e.ended = now
 }
 
-// settled returns when streams that are in the middle of something no longer matter; zero if there are none.
-func (e *environment) settled() time.Time {
-	if e.unsettled == 0 {
+// settled returns when to look again whether streams are in the middle of something; zero if they are not, or have been
+// waited for.
+func (e *environment) settled(now time.Time) time.Time {
+	last := e.sinking.Add(settleTime)
+	digested := e.beat.Add(digestTime)
+	switch {
+	case !now.Before(last):
+		return time.Time{}
+	case e.unsettled > 0 || e.beats > 0:
+		return last // or as soon as that changes
+	case now.Before(digested):
+		return digested
+	}
+	return time.Time{}
+}
+
+// beaten notes that a heartbeat has been written.
+func (e *environment) beaten(now time.Time) {
+	e.beats--
+	e.beat = now
+}
+
+// sinkNext has the keeper look again at a step down that was put off, if it is time, and returns when it is.
+func (e *environment) sinkNext(now time.Time) (next time.Time) {
+	if e.state != lull.Running || e.goal != lull.Paused && e.goal != lull.Hibernated || e.beats > 0 {
 		return time.Time{}
 	}
-	return e.unsettle.Add(settleTime)
+	if next = e.settled(now); next.IsZero() {
+		e.wake()
+	}
+	return next
 }

@@ -95,36 +95,45 @@ func TestTickBecomesReal(t *testing.T) {
 	})
 }
 
-// A tick lasts until what it has set off is over; a ping that comes in just before a pause gets its answer through.
+// A step down waits for the answer to a ping of the app's, but not for ever; one that comes later is what the app finds
+// first.
 func TestUnsettledStreams(t *testing.T) {
 	_, disk := onDisk(t, 0)
 	inBubble(t, func(t *testing.T, w *world) {
 		w.Use(release(1, "app", deep))
 		s, _ := w.stream()
 		defer s.Close()
+		answer := func(want bool) {
+			t.Helper()
+			release, ok := s.HoldIfThere()
+			if ok {
+				release()
+			}
+			if ok != want {
+				t.Errorf("the answer could be given: %v", ok)
+			}
+			s.Unsettled(false)
+		}
 		sleep(2900 * time.Millisecond)
-		w.is("running")
 		s.Unsettled(true)
-		sleep(3 * time.Second)
+		sleep(300 * time.Millisecond)
 		w.is("running")
-		s.Unsettled(false)
+		answer(true)
+		w.is("running") // the app is given a moment for it
+		sleep(20 * time.Millisecond)
 		w.is("paused")
 		s.Unsettled(true) // what it said last is read after the pause
-		w.is("running")
-		if release, ok := s.HoldIfUp(); ok { // the answer
-			bubble.Pass(time.Second)
-			release()
-		} else {
-			t.Error("no way for the answer")
-		}
-		s.Unsettled(false)
+		sleep(time.Second)
+		answer(true)
 		w.is("paused")
-		if moves := w.moves(); moves[len(moves)-2].Why != "tick" {
-			t.Errorf("remembered: %v", moves)
-		}
-		sleep(5 * time.Second)
+		s.Unsettled(true)
+		sleep(2200 * time.Millisecond)
+		w.is("paused") // it would be on disk by now
+		answer(true)
+		sleep(50 * time.Millisecond)
 		w.is("hibernated")
-		sleep(time.Minute)
+		s.Unsettled(true)
+		answer(false)
 
 		release, err := s.Hold(t.Context(), "websocket data")
 		if err != nil {
@@ -132,11 +141,9 @@ func TestUnsettledStreams(t *testing.T) {
 		}
 		release()
 		s.Unsettled(true)
-		sleep(29 * time.Second)
-		w.is("running")
-		sleep(20 * time.Second)
-		w.is("hibernated") // a client that never answers does not keep it up
-		s.Unsettled(true)
+		sleep(4 * time.Second)
+		w.is("paused") // a client that never answers does not keep it up
+		sleep(5 * time.Second)
 		w.is("hibernated")
 	}, disk)
 }

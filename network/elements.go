@@ -33,6 +33,11 @@ func (r *rules) policy(from netip.Addr, kind policyKind) change {
 	return change{r.policies, []nftables.SetElement{{Key: from.AsSlice(), VerdictData: verdict}}}
 }
 
+// silence keeps everything from the address.
+func (r *rules) silence(to netip.Addr) change {
+	return change{r.silent, []nftables.SetElement{{Key: to.AsSlice()}}}
+}
+
 // reach lets the address reach listed networks.
 func (r *rules) reach(from netip.Addr, networks []netip.Prefix) change {
 	c := change{set: r.networks}

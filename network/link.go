@@ -23,6 +23,7 @@ type Link struct {
 	mu        sync.Mutex       // guards what follows, and orders changes of the link's rules
 	endpoints []netip.AddrPort // that the listed targets stand for, as the rules have them
 	admitted  bool             // the policy and networks are in the rules
+	silent    bool             // Silence is in the rules
 	closed    bool
 	closeErr  error
 }
@@ -50,6 +51,39 @@ func (l *Link) Restore() error {
 	return nil
 }
 
+// Silence keeps all packets from the environment, for the time when nobody is there who knows its connections. One that
+// arrived meanwhile, if only a late acknowledgement, would be answered with a reset: by the namespace's own kernel once it
+// has the address back, or by a sandbox that has not read its connections yet. What is lost is sent again later.
+func (l *Link) Silence() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.closed:
+		return errors.New("silence network: link is closed")
+	case l.silent:
+		return nil
+	}
+	if err := l.network.rules.add(l.network.rules.silence(l.Addr())); err != nil {
+		return fmt.Errorf("silence network of %s: %w", l.id, err)
+	}
+	l.silent = true
+	return nil
+}
+
+// Unsilence undoes Silence, if there is anything to undo.
+func (l *Link) Unsilence() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || !l.silent {
+		return nil
+	}
+	l.silent = false
+	if err := l.network.rules.remove(l.network.rules.silence(l.Addr())); err != nil {
+		return fmt.Errorf("end the silence in the network of %s: %w", l.id, err)
+	}
+	return nil
+}
+
 // Close removes the namespace's file, the interfaces and the rules. It returns when they are gone, and may be called
 // more than once. The namespace itself ends with the last process in it.
 func (l *Link) Close() error {
@@ -62,6 +96,9 @@ func (l *Link) Close() error {
 	var policy []change
 	if l.admitted {
 		policy = l.changes()
+	}
+	if l.silent {
+		policy = append(policy, l.network.rules.silence(l.Addr()))
 	}
 	err := errors.Join(unmount(l.path), l.network.wires.give(l.wire, policy...))
 	l.network.unregister(l)

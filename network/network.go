@@ -33,8 +33,9 @@ const defaultReady = 4
 type Options struct {
 	// NameServers are what environments may ask for names; empty: the host's. Servers on loopback cannot be reached.
 	NameServers []netip.Addr
-	// Pool is where all nodes of the machine get their environments' addresses from; empty: DefaultPool. A slot gets a
-	// sixty-fourth of it, an environment four addresses.
+	// Pool is where all nodes of the machine get their environments' addresses from; empty: DefaultPool, which has enough
+	// for 4096 environments of each of the first four nodes. An environment takes four addresses, also while it is
+	// hibernated.
 	Pool netip.Prefix
 	// Ready is how many namespaces are kept ready; 0: a default, negative: none.
 	Ready int

@@ -46,11 +46,12 @@ func TestDefaultPool(t *testing.T) {
 	last, err := blockOf(DefaultPool, host.Slots-1)
 	must(t, err)
 	for got, want := range map[string]string{
-		first.prefix.String():                    "198.18.0.0/21",
-		first.subnet(0).gateway().String():       "198.18.0.1",
-		first.subnet(0).environment().String():   "198.18.0.2",
-		first.subnet(511).environment().String(): "198.18.7.254",
-		last.subnet(511).environment().String():  "198.19.255.254",
+		first.prefix.String():                     "198.18.0.0/18",
+		first.subnet(0).gateway().String():        "198.18.0.1",
+		first.subnet(0).environment().String():    "198.18.0.2",
+		first.subnet(4095).environment().String(): "198.18.63.254",
+		last.prefix.String():                      "198.19.252.0/22",
+		last.subnet(255).environment().String():   "198.19.255.254",
 	} {
 		if got != want {
 			t.Errorf("got %s, want %s", got, want)

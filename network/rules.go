@@ -16,8 +16,8 @@ import (
 //	        │                                              ▲
 //	prerouting: its own address as source, or drop         │
 //	        ├──▶ input (the host itself):    only answers, the name server, host:port pairs that were listed
-//	        └──▶ forward: by the policy of the address     └── forward: only answers; the host is not forwarded
-//	                └──▶ postrouting: masquerade
+//	        └──▶ forward: by the policy of the address     ├── silence: nothing while it is away, not even an answer
+//	                └──▶ postrouting: masquerade           └── forward: only answers; the host is not forwarded
 type rules struct {
 	prefix      string // of the names of the host's ends: "lull3-"
 	block       netip.Prefix
@@ -32,6 +32,7 @@ type rules struct {
 	targets  *nftables.Set // address . address . protocol . port, for listed pairs
 	servers  *nftables.Set // address . protocol . port, of name servers
 	ranges   *nftables.Set // forbidden
+	silent   *nftables.Set // address, of environments that are away
 	counts   *nftables.Set // address, with the connections it has; the kernel fills it
 	chains   map[policyKind]*nftables.Chain
 	refusal  *nftables.Chain
@@ -77,6 +78,7 @@ func newRules(name string, own block, pool netip.Prefix, nameServers []netip.Add
 		targets:     set("targets", addr, addr, protocol, service),
 		servers:     set("nameservers", addr, protocol, service),
 		ranges:      set("forbidden", addr),
+		silent:      set("silent", addr),
 		counts:      set("counts", addr),
 		chains: map[policyKind]*nftables.Chain{
 			toInternet: {Table: table, Name: "internet"},
@@ -133,6 +135,9 @@ func (r *rules) program() []chain {
 			{toNameServer, accept},
 			{listed, accept},
 			{load(source, 0), load(destination, 1), in(r.networks), accept},
+		}},
+		{r.hook("silence", nftables.ChainTypeFilter, nftables.ChainHookPostrouting, nftables.ChainPriorityFilter), [][][]expr.Any{
+			{to, load(destination, 0), in(r.silent), drop},
 		}},
 		{r.hook("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource), [][][]expr.Any{
 			{isIPv4, sourceIn(r.block), interfaceIs(expr.MetaKeyOIFNAME, expr.CmpOpNeq, r.prefix), {&expr.Masq{}}},

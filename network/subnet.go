@@ -23,10 +23,27 @@ type block struct {
 	prefix netip.Prefix
 }
 
+// A machine runs one node, or a few, whose hibernated environments keep their addresses; only tests run dozens. So of a
+// pool that is large enough each of the first slots gets an eighth, 4096 environments of DefaultPool, and the others
+// share the second half: 256 each. Of a smaller pool all get the same.
+const (
+	largeSlots = 4
+	largeBits  = 3 // 1<<largeBits shares, of which largeSlots are the first half of the pool
+	smallBits  = slotBits + 1
+	unevenBits = 17 // the longest prefix of a pool that is shared unevenly: a small share has 64 environments then
+)
+
 // blockOf returns the share of pool that belongs to a slot.
 func blockOf(pool netip.Prefix, slot int) (block, error) {
 	pool = pool.Masked()
-	bits := pool.Bits() + slotBits
+	bits, position := pool.Bits()+slotBits, slot
+	switch {
+	case pool.Bits() > unevenBits:
+	case slot < largeSlots:
+		bits = pool.Bits() + largeBits
+	default:
+		bits, position = pool.Bits()+smallBits, host.Slots+slot // in the second half
+	}
 	switch {
 	case !pool.IsValid() || !pool.Addr().Is4():
 		return block{}, fmt.Errorf("address pool %s is not an IPv4 prefix", pool)
@@ -35,7 +52,7 @@ func blockOf(pool netip.Prefix, slot int) (block, error) {
 	case slot < 0 || slot >= host.Slots:
 		return block{}, fmt.Errorf("slot %d is not from 0 to %d", slot, host.Slots-1)
 	}
-	first := number(pool.Addr()) + uint32(slot)<<(32-bits)
+	first := number(pool.Addr()) + uint32(position)<<(32-bits)
 	return block{netip.PrefixFrom(address(first), bits)}, nil
 }
 

@@ -47,7 +47,7 @@ func (r *rules) addTable() error {
 	for _, chain := range r.chains {
 		r.conn.AddChain(chain)
 	}
-	for _, set := range []*nftables.Set{r.members, r.policies, r.networks, r.targets, r.counts} {
+	for _, set := range []*nftables.Set{r.members, r.policies, r.networks, r.targets, r.silent, r.counts} {
 		if err := r.conn.AddSet(set, nil); err != nil {
 			return err
 		}

@@ -49,8 +49,8 @@ type Driver interface {
 	// call Close, also after the process has ended by itself.
 	Start(ctx context.Context, spec Spec) (Sandbox, error)
 
-	// Restore makes a sandbox of the snapshot in dir and lets it go on from where it was paused: memory, timers, open
-	// files. spec is the one the sandbox was started with; Stdout, Stderr and Limited may differ. If Vacate has kept the
+	// Restore makes a sandbox of the snapshot in dir, if not a byte of that has changed, and lets it go on from where it
+	// was paused: memory, timers, open files. spec is the one the sandbox was started with; Stdout, Stderr and Limited may differ. If Vacate has kept the
 	// sandbox's address, connections go on too; otherwise all connections with the outside are cut, as the app sees it by
 	// the far side. It returns as soon as the app runs; the files in dir are not needed after that, and must not be
 	// restored again. If it fails, or ctx ends before it returns, nothing is left behind but what Vacate has kept. The
@@ -126,7 +126,8 @@ type Sandbox interface {
 
 	// Vacate is Close for a sandbox that has a snapshot: it keeps the sandbox's network address, so that connections made
 	// by Dial stay open, until Driver.Restore takes it over or Driver.Release gives it up. Nothing must be written to
-	// these connections meanwhile.
+	// these connections meanwhile. It fails, and does nothing, if the sandbox has been resumed since its snapshot or has
+	// ended (ErrExited); then it is to be closed.
 	Vacate() error
 
 	// Usage reads the sandbox's resource counters.

@@ -2,11 +2,11 @@
 // node alone, and each of them good for one wake.
 //
 //	<dir>/<environment>.draft/   being written; removed at the next Open
-//	<dir>/<environment>/         sealed: sealed.json names every file with its size and checksum
+//	<dir>/<environment>/         sealed: sealed.json names every file with its size
 //	<dir>/<environment>/         without sealed.json: taken, by a wake; removed at the next Open
 //
-// A snapshot is not synchronised to the disk when it is sealed: after a power failure a torn one is found out by its
-// checksums, and the environment starts cold.
+// What is in the files is the driver's, which also notices a wrong byte in them. A snapshot is not synchronised to the disk
+// when it is sealed: after a power failure a torn one is found out, and the environment starts cold.
 package snapshot
 
 import (
@@ -223,7 +223,7 @@ func (s *Store) finish(expected lull.Size) {
 	s.drafts -= expected
 }
 
-// Take gives the snapshot of an environment out, for the one wake it is good for, after a look at its checksums. Whatever
+// Take gives the snapshot of an environment out, for the one wake it is good for, if its files are all there. Whatever
 // comes of it, the caller must Remove it.
 func (s *Store) Take(environment string) (dir string, taken Snapshot, err error) {
 	s.mu.Lock()

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -99,6 +100,73 @@ func BenchmarkFirstResponse(b *testing.B) {
 			b.StartTimer()
 		}
 	})
+}
+
+// BenchmarkWake measures from a sandbox on disk to the first response, over the connection that was open before, beside
+// what it costs to put it there.
+func BenchmarkWake(b *testing.B) {
+	driver := newDriver(b)
+	spec := helloSpec("hello", helloDir(b))
+	sb, err := driver.Start(b.Context(), spec)
+	if err != nil {
+		b.Fatal(err)
+	}
+	listens(b, sb)
+	conn, err := sb.Dial(b.Context(), 8080)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer conn.Close()
+	request(b, conn)
+	must := func(err error) {
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	var saving, vacating, restoring time.Duration
+	var size int64
+	n := 0
+	for b.Loop() {
+		b.StopTimer()
+		n++
+		dir := b.TempDir()
+		must(sb.Pause(b.Context()))
+		began := time.Now()
+		must(sb.Snapshot(b.Context(), dir))
+		saved := time.Now()
+		must(sb.Vacate())
+		saving, vacating = saving+saved.Sub(began), vacating+time.Since(saved)
+		for _, name := range snapshotFiles {
+			info, err := os.Stat(filepath.Join(dir, name))
+			must(err)
+			size += info.Size()
+		}
+		b.StartTimer()
+		began = time.Now()
+		sb, err = driver.Restore(b.Context(), spec, dir)
+		must(err)
+		restoring += time.Since(began)
+		request(b, conn)
+	}
+	must(sb.Close())
+	for unit, total := range map[string]time.Duration{"ms/snapshot": saving, "ms/vacate": vacating, "ms/restore": restoring} {
+		b.ReportMetric(float64(total.Microseconds())/1000/float64(n), unit)
+	}
+	b.ReportMetric(float64(size)/1e6/float64(n), "MB")
+}
+
+// request asks for the page and reads the answer.
+func request(b *testing.B, conn net.Conn) {
+	b.Helper()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: hello\r\n\r\n"); err != nil {
+		b.Fatal(err)
+	}
+	buf := make([]byte, 4096)
+	n, err := conn.Read(buf)
+	if err != nil || !strings.HasPrefix(string(buf[:n]), "HTTP/1.1 200 OK") {
+		b.Fatalf("got %q, %v", buf[:n], err)
+	}
 }
 
 func bareResponse(b *testing.B, dir string) {

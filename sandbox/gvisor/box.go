@@ -38,14 +38,16 @@ type box struct {
 	sentry    *runsc.Sandbox
 	process   pidfd // the sentry's
 
-	verbs  sync.Mutex // held while the sandbox is paused or resumed, and guards:
+	verbs  sync.Mutex // held while the sandbox is paused, resumed, saved or vacated, and guards:
 	paused bool
+	saved  bool // it has a snapshot of what it is now
 
 	killed atomic.Bool // by kill
 	done   chan struct{}
 	exit   sandbox.Exit // set before done is closed
 
 	closing  sync.Once
+	kept     bool // the link was, or is to be, kept by the driver; changed while it starts and in closing only
 	closeErr error
 }
 
@@ -113,7 +115,11 @@ func (b *box) turn(ctx context.Context, verb string, paused bool, call func(id s
 		return b.failed(verb, err, dyingMoment)
 	}
 	b.paused = paused
-	return nil
+	if paused {
+		return nil
+	}
+	b.saved = false
+	return b.link.Unsilence()
 }
 
 // Dial connects to a port of the sandbox. The sandbox's network accepts connections while it is paused, too.
@@ -180,12 +186,42 @@ func (b *box) kill() {
 }
 
 // Close ends the sandbox and removes all of it.
-func (b *box) Close() error {
+func (b *box) Close() error { return b.close(false) }
+
+// Vacate ends the sandbox and removes all of it but its link, which the driver keeps.
+func (b *box) Vacate() error {
+	b.verbs.Lock()
+	defer b.verbs.Unlock()
+	if b.ended() {
+		return sandbox.ErrExited
+	}
+	if !b.saved {
+		return fmt.Errorf("vacate sandbox %s: it has no snapshot", b.spec.ID)
+	}
+	if err := b.close(true); err != nil {
+		return err
+	}
+	if !b.kept { // closed at the same time
+		return sandbox.ErrExited
+	}
+	return nil
+}
+
+func (b *box) close(keep bool) error {
 	b.closing.Do(func() {
+		b.kept = keep
 		b.kill()
 		<-b.done
 		b.closeErr = b.undo.run()
 		b.driver.forget(b.spec.ID)
 	})
 	return b.closeErr
+}
+
+// leaveLink is what undo does with the link.
+func (b *box) leaveLink() error {
+	if b.kept {
+		return errors.Join(b.link.Silence(), b.driver.keep(b.spec.ID, b.link))
+	}
+	return b.link.Close()
 }

@@ -34,6 +34,7 @@ func configure(dir, scratch, namespace string, disk lull.Size) (*config.Config, 
 		"file-access-mounts":      "exclusive", // nobody else changes the files while a sandbox has them
 		"gofer-network-namespace": namespace,   // it has no use for one, and making or keeping an empty one costs time
 		"host-settings":           "ignore",    // not looked at in every start
+		"allow-connected-on-save": "true",      // else a snapshot that leaves the sandbox alive marks its connections as ended
 	}
 	maps.Copy(settings, extraSettings)
 	flags := flag.NewFlagSet("gvisor", flag.ContinueOnError)

@@ -3,7 +3,8 @@
 //
 // A sandbox is two processes in a cgroup of their own: the sentry, which is the kernel the app sees (and the app's
 // threads, which run in stub processes of the sentry's), and the gofer, which opens files for it. Both end when the
-// node does. See order for what they are told, root for the file system, patchSyscalls for what is changed in gVisor.
+// node does. See order for what they are told, root for the file system, patchSyscalls for what is changed in gVisor,
+// snapshot for how a sandbox sleeps on disk.
 package gvisor
 
 import (
@@ -59,9 +60,10 @@ type Driver struct {
 	dir     string // of all sandboxes
 	cgroups cgroupHost
 
-	mu        sync.Mutex      // guards what follows
-	sandboxes map[string]*box // by id; nil while it starts
-	starting  sync.WaitGroup  // added to under mu, not after closed
+	mu        sync.Mutex               // guards what follows
+	sandboxes map[string]*box          // by id; nil while it starts
+	kept      map[string]*network.Link // of vacated sandboxes, by id
+	starting  sync.WaitGroup           // added to under mu, not after closed
 	closed    bool
 }
 
@@ -80,7 +82,7 @@ func New(opts Options) (_ *Driver, err error) {
 	}
 	d := &Driver{
 		slot: opts.Slot, network: opts.Network, log: opts.Log, scratch: opts.Scratch,
-		dir: filepath.Join(opts.Slot.Dir(), "gvisor"), sandboxes: map[string]*box{},
+		dir: filepath.Join(opts.Slot.Dir(), "gvisor"), sandboxes: map[string]*box{}, kept: map[string]*network.Link{},
 	}
 	defer func() {
 		if err != nil {
@@ -134,9 +136,9 @@ var exePathMu sync.Mutex
 // Name is "gvisor".
 func (d *Driver) Name() string { return "gvisor" }
 
-// Capabilities are all but Snapshot.
+// Capabilities are all there are.
 func (d *Driver) Capabilities() sandbox.Capabilities {
-	return sandbox.Capabilities{Isolation: true, Limits: true, Egress: true, Images: true, Ports: true}
+	return sandbox.Capabilities{Isolation: true, Limits: true, Egress: true, Images: true, Snapshot: true, Ports: true, Overhead: overheadMemory}
 }
 
 // Start makes a sandbox and starts its process.
@@ -144,7 +146,34 @@ func (d *Driver) Start(ctx context.Context, spec sandbox.Spec) (sandbox.Sandbox,
 	if err := sandbox.CheckSpec(spec); err != nil {
 		return nil, err
 	}
-	if err := d.reserve(spec.ID); err != nil {
+	b, err := d.open(ctx, spec, nil)
+	if err != nil {
+		return nil, fmt.Errorf("start sandbox %s: %w", spec.ID, err)
+	}
+	return b, nil
+}
+
+// Restore makes a sandbox of the snapshot in dir. A sentry that does not come up is given restoreLimit, or until ctx ends.
+func (d *Driver) Restore(ctx context.Context, spec sandbox.Spec, dir string) (sandbox.Sandbox, error) {
+	if err := sandbox.CheckSpec(spec); err != nil {
+		return nil, err
+	}
+	from, err := openSnapshot(spec, dir)
+	if err != nil {
+		return nil, fmt.Errorf("restore sandbox %s: %w", spec.ID, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, restoreLimit)
+	defer cancel()
+	b, err := d.open(ctx, spec, from)
+	if err != nil {
+		return nil, fmt.Errorf("restore sandbox %s: %w", spec.ID, err)
+	}
+	return b, nil
+}
+
+// open makes a sandbox, of a snapshot if there is one.
+func (d *Driver) open(ctx context.Context, spec sandbox.Spec, from *snapshot) (*box, error) {
+	if err := d.reserve(spec.ID, from != nil); err != nil {
 		return nil, err
 	}
 	defer d.starting.Done()
@@ -153,21 +182,21 @@ func (d *Driver) Start(ctx context.Context, spec sandbox.Spec) (sandbox.Sandbox,
 	started := make(chan struct{})
 	go func() { // not on the caller's goroutine, which may be the main one: see init
 		defer close(started)
-		b, err = d.start(ctx, spec)
+		b, err = d.start(ctx, spec, from)
 	}()
 	<-started
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err != nil {
 		delete(d.sandboxes, spec.ID)
-		return nil, fmt.Errorf("start sandbox %s: %w", spec.ID, err)
+		return nil, err
 	}
 	d.sandboxes[spec.ID] = b
 	return b, nil
 }
 
-// reserve takes an id for a sandbox that is being started. Unless it fails, d.starting is to be told of the end.
-func (d *Driver) reserve(id string) error {
+// reserve takes an id for a sandbox that is being made. Unless it fails, d.starting is to be told of the end.
+func (d *Driver) reserve(id string, restore bool) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
@@ -175,6 +204,9 @@ func (d *Driver) reserve(id string) error {
 	}
 	if _, taken := d.sandboxes[id]; taken {
 		return fmt.Errorf("there is a sandbox %s already", id)
+	}
+	if d.kept[id] != nil && !restore {
+		return fmt.Errorf("there is a vacated sandbox %s already", id)
 	}
 	d.sandboxes[id] = nil
 	d.starting.Add(1)
@@ -208,6 +240,9 @@ func (d *Driver) Close() error {
 	for range left {
 		all = append(all, <-errs)
 	}
+	for _, link := range d.takeAllKept() {
+		all = append(all, link.Close())
+	}
 	d.cgroups.tidy(d.slot.Name())
 	return errors.Join(append(all, os.RemoveAll(d.dir))...)
 }
@@ -219,4 +254,40 @@ func (d *Driver) left() (left []*box) {
 		left = append(left, b)
 	}
 	return left
+}
+
+// keep keeps the link of a vacated sandbox.
+func (d *Driver) keep(id string, link *network.Link) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.kept[id] = link
+	return nil
+}
+
+// takeKept returns the link that was kept for id, nil if there is none. The caller owns it.
+func (d *Driver) takeKept(id string) *network.Link {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	link := d.kept[id]
+	delete(d.kept, id)
+	return link
+}
+
+func (d *Driver) takeAllKept() map[string]*network.Link {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all := d.kept
+	d.kept = map[string]*network.Link{}
+	return all
+}
+
+// Release gives up the link that Vacate has kept for id, if there is one.
+func (d *Driver) Release(id string) {
+	link := d.takeKept(id)
+	if link == nil {
+		return
+	}
+	if err := link.Close(); err != nil {
+		d.log.Warn("giving up the network of a vacated sandbox failed", "sandbox", id, "error", err)
+	}
 }

@@ -98,7 +98,7 @@ func takeOrder(bundle string) error {
 		os.Args = withoutRootless(os.Args)
 		return o.Root.build(filepath.Join(bundle, rootDir))
 	}
-	in, err := callNode(bundle)
+	in, err := callNode(bundle, o.Wider)
 	if err != nil {
 		return err
 	}
@@ -106,6 +106,9 @@ func takeOrder(bundle string) error {
 	// A line in the sentry's log would look up the local time zone in a file, which by then is death by seccomp.
 	time.Local = time.UTC
 	installSeccomp()
+	if err := watchKernel(in); err != nil {
+		return err
+	}
 	return patchSyscalls(in, o.Processes)
 }
 

@@ -2,14 +2,12 @@ package gvisor
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
-	"gvisor.dev/gvisor/pkg/control/client"
 	"gvisor.dev/gvisor/runsc/boot"
 
 	"github.com/lull-dev/lull/sandbox"
@@ -57,13 +55,7 @@ func (b *box) endGofer() {
 
 // awaitApp asks the sentry for the app's exit status, which it answers when there is one.
 func (b *box) awaitApp() (status unix.WaitStatus, err error) {
-	// By way of a descriptor, as the path may be longer than a socket's address can be.
-	fd, err := unix.Open(b.sentry.ControlSocketPath, unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return 0, err
-	}
-	conn, err := client.ConnectTo(fmt.Sprintf("/proc/self/fd/%d", fd))
-	_ = unix.Close(fd)
+	conn, err := b.connect()
 	if err != nil {
 		return 0, err
 	}

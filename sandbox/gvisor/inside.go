@@ -21,10 +21,12 @@ import (
 // gVisor's kernel. Behind gVisor's seccomp filter it may do no more than read and write the line.
 type inside struct {
 	line   int
-	kernel atomic.Pointer[kernel.Kernel] // known from the first patched system call on
+	kernel atomic.Pointer[kernel.Kernel] // known before the first task runs: see watchKernel
 
 	began    time.Time   // no later than gVisor's first reading of the clock, and not much earlier
 	hastened atomic.Bool // see hastenClock
+
+	signals sync.Once // takeSignals
 
 	talk sync.Mutex // held while a line is written
 
@@ -42,7 +44,7 @@ type boundPort struct {
 // callNode connects the line and starts its reader, which ends this process when the node ends, however that ends. (A
 // parent-death signal would do for that, if it were not bound to the thread that started the child.) All that belongs
 // to the sandbox goes along: the sentry is the first in its process namespace, and the gofer ends with its connections.
-func callNode(bundle string) (*inside, error) {
+func callNode(bundle string, wider []widened) (*inside, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("call the node: %w", err)
@@ -51,6 +53,9 @@ func callNode(bundle string) (*inside, error) {
 		return nil, fmt.Errorf("call the node: %w", err)
 	}
 	in := &inside{line: fd, told: map[string]time.Time{}, wider: map[boundPort]netip.Addr{}, began: time.Now()}
+	for _, w := range wider {
+		in.wider[boundPort{w.Inet6, w.Port}] = w.Asked
+	}
 	go in.runLine()
 	return in, nil
 }
@@ -65,7 +70,12 @@ func (in *inside) runLine() {
 		case err != nil || n == 0:
 			os.Exit(1)
 		case question[0] == askListeners:
-			in.tell(tellListeners + in.listeners())
+			in.tell(tellAnswer + in.listeners())
+		case question[0] == askWider:
+			in.tell(tellAnswer + " " + in.widened())
+		case question[0] == askCut:
+			in.cut()
+			in.tell(tellAnswer)
 		}
 	}
 }
@@ -98,24 +108,31 @@ func (in *inside) refused(what string) {
 
 // listeners lists the sockets of the app that listen, each with a space before it.
 func (in *inside) listeners() string {
+	var text strings.Builder
+	in.sockets(func(s socket.Socket) {
+		if addr, ok := in.listening(s); ok {
+			fmt.Fprint(&text, " ", addr)
+		}
+	})
+	return text.String()
+}
+
+// sockets calls fn for each of the app's sockets.
+func (in *inside) sockets(fn func(socket.Socket)) {
 	k := in.kernel.Load()
 	if k == nil {
-		return "" // no patched call yet, so nothing is bound
+		return // no task yet, so there are none
 	}
-	var text strings.Builder
 	ctx := k.SupervisorContext()
 	for _, record := range k.ListSockets() {
 		if !record.Sock.TryIncRef() {
 			continue // it is just being closed
 		}
 		if s, ok := record.Sock.Impl().(socket.Socket); ok {
-			if addr, ok := in.listening(s); ok {
-				fmt.Fprint(&text, " ", addr)
-			}
+			fn(s)
 		}
 		record.Sock.DecRef(ctx)
 	}
-	return text.String()
 }
 
 // listening returns the address of a TCP socket that listens, as the app bound it.

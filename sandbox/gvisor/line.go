@@ -23,11 +23,13 @@ import (
 const (
 	lineFile = "line" // in the bundle
 
-	askListeners = 'l' // from the node, one byte
+	askListeners = 'l' // from the node, one byte: what the app listens on
+	askWider     = 'w' // what of that the app wanted narrower
+	askCut       = 'c' // to cut the app's connections with the outside
 
-	tellListeners = "listeners" // from the sentry, a line each, words divided by spaces
-	tellRefused   = "refused"   // the app was refused a process
-	tellFull      = "full"      // the app was refused room to write
+	tellAnswer  = "answer"  // from the sentry, a line each, words divided by spaces: to the oldest question
+	tellRefused = "refused" // the app was refused a process
+	tellFull    = "full"    // the app was refused room to write
 )
 
 // lineMax bounds what a sentry may say in one go: a sandbox that listens on all its ports says 2 MB.
@@ -43,7 +45,7 @@ type line struct {
 	reader   sync.WaitGroup            // runReader
 
 	mu      sync.Mutex // guards what follows
-	waiting []chan []sandbox.Listener
+	waiting []chan string
 	ended   bool
 }
 
@@ -111,17 +113,17 @@ func (l *line) runReader() {
 		case tellFull:
 			l.full.Store(&now)
 			l.limited(sandbox.LimitDisk)
-		case tellListeners:
-			l.answer(parseListeners(rest))
+		case tellAnswer:
+			l.answer(rest)
 		}
 	}
 }
 
-func (l *line) answer(listeners []sandbox.Listener) {
+func (l *line) answer(text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.waiting) > 0 {
-		l.waiting[0] <- listeners // has room
+		l.waiting[0] <- text // has room
 		l.waiting = l.waiting[1:]
 	}
 }
@@ -137,25 +139,25 @@ func (l *line) end() {
 	l.waiting = nil
 }
 
-// listeners asks the sentry what the app listens on.
-func (l *line) listeners(ctx context.Context) ([]sandbox.Listener, error) {
-	answer, err := l.ask(askListeners)
+// ask asks the sentry and waits for the answer.
+func (l *line) ask(ctx context.Context, question byte) (string, error) {
+	answer, err := l.send(question)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	select {
-	case listeners, ok := <-answer:
+	case text, ok := <-answer:
 		if !ok {
-			return nil, sandbox.ErrExited
+			return "", sandbox.ErrExited
 		}
-		return listeners, nil
+		return text, nil
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return "", ctx.Err()
 	}
 }
 
-// ask sends a question; the answers come in the same order.
-func (l *line) ask(question byte) (<-chan []sandbox.Listener, error) {
+// send sends a question; the answers come in the same order.
+func (l *line) send(question byte) (<-chan string, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ended {
@@ -164,9 +166,15 @@ func (l *line) ask(question byte) (<-chan []sandbox.Listener, error) {
 	if _, err := l.conn.Write([]byte{question}); err != nil { // one byte, which does not block
 		return nil, sandbox.ErrExited // nobody at the other end
 	}
-	answer := make(chan []sandbox.Listener, 1)
+	answer := make(chan string, 1)
 	l.waiting = append(l.waiting, answer)
 	return answer, nil
+}
+
+// listeners asks the sentry what the app listens on.
+func (l *line) listeners(ctx context.Context) ([]sandbox.Listener, error) {
+	text, err := l.ask(ctx, askListeners)
+	return parseListeners(text), err
 }
 
 // parseListeners reads the answer to askListeners. What is no address is left out.

@@ -82,7 +82,7 @@ func TestLine(t *testing.T) {
 			if n, err := unix.Read(fd, question); n != 1 || err != nil || question[0] != askListeners {
 				t.Errorf("read %d, %v, %q", n, err, question)
 			}
-			_, _ = unix.Write(fd, fmt.Appendf(nil, "nonsense\n%s 0.0.0.0:%d\n", tellListeners, 80+i))
+			_, _ = unix.Write(fd, fmt.Appendf(nil, "nonsense\n%s 0.0.0.0:%d\n", tellAnswer, 80+i))
 		}
 		_, _ = unix.Write(fd, []byte(tellRefused+"\n"))
 	}()

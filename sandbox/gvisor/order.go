@@ -15,6 +15,8 @@ type order struct {
 	CPUs      int      `json:"cpus"`      // what the app sees as the number of processors; 0: all of them
 	Processes int      `json:"processes"` // the app's processes and threads; 0: no limit
 	Root      root     `json:"root"`
+
+	Wider []widened `json:"wider,omitempty"` // of an app that is restored
 }
 
 const (

@@ -31,9 +31,9 @@ func (u undo) run() error {
 	return errors.Join(errs...)
 }
 
-// start makes the sandbox step by step. Each step that makes something adds how to undo it, for a later step's failure
-// and for Close.
-func (d *Driver) start(ctx context.Context, spec sandbox.Spec) (_ *box, err error) {
+// start makes the sandbox step by step, of a snapshot if there is one. Each step that makes something adds how to undo
+// it, for a later step's failure and for Close.
+func (d *Driver) start(ctx context.Context, spec sandbox.Spec, from *snapshot) (_ *box, err error) {
 	who, err := d.check(spec)
 	if err != nil {
 		return nil, err
@@ -47,21 +47,31 @@ func (d *Driver) start(ctx context.Context, spec sandbox.Spec) (_ *box, err erro
 			err = errors.Join(cmp.Or(ctx.Err(), err), b.undo.run())
 		}
 	}()
-	if err := b.prepare(who); err != nil {
+	if err := b.prepare(who, from); err != nil {
 		return nil, err
 	}
 	// What is under way cannot be called off, but comes to an end at once when its processes do.
 	wanted := context.AfterFunc(ctx, b.cgroup.kill)
 	defer wanted()
+	check := make(chan error, 1) // has room: the check may come too late
+	if from != nil {
+		go func() { check <- from.check() }() // ends by itself, and mostly before the sandbox is created
+	}
 	if err := b.create(); err != nil {
 		return nil, err
 	}
-	if err := b.run(); err != nil {
+	if from != nil {
+		err = b.revive(ctx, from, check)
+	} else {
+		err = b.run()
+	}
+	if err != nil {
 		return nil, err
 	}
 	if !wanted() {
 		return nil, ctx.Err()
 	}
+	b.kept = false
 	b.watch()
 	return b, nil
 }
@@ -84,21 +94,16 @@ func (d *Driver) check(spec sandbox.Spec) (user, error) {
 }
 
 // prepare makes everything around the sandbox: its directory, network and cgroup.
-func (b *box) prepare(who user) error {
+func (b *box) prepare(who user, from *snapshot) error {
 	d := b.driver
 	if err := os.MkdirAll(filepath.Join(b.dir, rootDir), 0o711); err != nil {
 		return err
 	}
 	b.undo.add(func() error { return os.RemoveAll(b.dir) })
-	link, err := d.network.Attach(b.spec.ID, b.spec.Egress)
-	if err != nil {
+	if err := b.attach(from != nil); err != nil {
 		return err
 	}
-	b.link = link
-	b.undo.add(link.Close)
-	if err := link.Restore(); err != nil {
-		return err
-	}
+	var err error
 	if b.cgroup, err = d.cgroups.make(filepath.Join(d.slot.Name(), b.spec.ID), b.spec.Limits); err != nil {
 		return err
 	}
@@ -108,15 +113,34 @@ func (b *box) prepare(who user) error {
 		return err
 	}
 	b.undo.add(b.line.close)
-	b.oci = ociSpec(b.spec, who, b.dir, link.Namespace())
+	b.oci = ociSpec(b.spec, who, b.dir, b.link.Namespace())
 	if err := writeSpec(b.oci, b.dir); err != nil {
 		return err
 	}
-	if err := b.order(who).write(b.dir); err != nil {
+	order := b.order(who)
+	if from != nil {
+		order.Wider = from.Wider
+	}
+	if err := order.write(b.dir); err != nil {
 		return err
 	}
-	b.conf, err = configure(b.dir, d.scratch, link.Namespace(), b.spec.Limits.Disk)
+	b.conf, err = configure(b.dir, d.scratch, b.link.Namespace(), b.spec.Limits.Disk)
 	return err
+}
+
+// attach connects the sandbox to the network: for a restored one with the link that Vacate has kept, if it has.
+func (b *box) attach(restored bool) (err error) {
+	if restored {
+		b.link = b.driver.takeKept(b.spec.ID)
+		b.kept = b.link != nil
+	}
+	if b.link == nil {
+		if b.link, err = b.driver.network.Attach(b.spec.ID, b.spec.Egress); err != nil {
+			return err
+		}
+	}
+	b.undo.add(b.leaveLink)
+	return b.link.Restore()
 }
 
 func (b *box) order(who user) order {

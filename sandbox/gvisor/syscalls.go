@@ -23,9 +23,10 @@ var writing = []string{
 	"open", "creat", "mkdir", // not on ARM
 }
 
-// patchSyscalls changes four things in the kernel the app sees, by putting wrappers into the sentry's table of system
+// patchSyscalls changes five things in the kernel the app sees, by putting wrappers into the sentry's table of system
 // calls before it starts: where bind leads (widenBind), how many processes there may be (limitProcesses), who hears
-// of a full disk (watchDisk), and how long it takes until reading the time is cheap (hastenClock).
+// of a full disk (watchDisk), how long it takes until reading the time is cheap (hastenClock), and what an app that
+// slept finds first (inputFirst).
 func patchSyscalls(in *inside, processes int) error {
 	patches := map[string]patch{"bind": in.widenBind, "clock_gettime": in.hastenClock}
 	if processes > 0 {
@@ -36,6 +37,9 @@ func patchSyscalls(in *inside, processes int) error {
 	for _, name := range writing {
 		patches[name] = in.watchDisk
 	}
+	for _, name := range []string{"epoll_wait", "epoll_pwait"} {
+		patches[name] = inputFirst
+	}
 	return errors.Join(patchTable(linux.AMD64, patches), patchTable(linux.ARM64, patches))
 }
 
@@ -43,7 +47,7 @@ func patchSyscalls(in *inside, processes int) error {
 type patch func(original kernel.SyscallFn) kernel.SyscallFn
 
 // onlyAMD are the calls that ARM does not have.
-var onlyAMD = []string{"fork", "vfork", "open", "creat", "mkdir"}
+var onlyAMD = []string{"fork", "vfork", "open", "creat", "mkdir", "epoll_wait"}
 
 // patchTable wraps the calls of these names.
 func patchTable(table *kernel.SyscallTable, patches map[string]patch) error {
@@ -72,7 +76,6 @@ func patchTable(table *kernel.SyscallTable, patches map[string]patch) error {
 // listens on both 127.0.0.1 and ::1, each without knowing of the other) it gets what it asked for.
 func (in *inside) widenBind(original kernel.SyscallFn) kernel.SyscallFn {
 	return func(t *kernel.Task, sysno uintptr, args arch.SyscallArguments) (uintptr, *kernel.SyscallControl, error) {
-		in.kernel.Store(t.Kernel())
 		s, done := streamSocket(t, args[0].Int())
 		if s == nil {
 			return original(t, sysno, args)
@@ -172,7 +175,6 @@ func (in *inside) watchDisk(original kernel.SyscallFn) kernel.SyscallFn {
 func (in *inside) limitProcesses(limit int) patch {
 	return func(original kernel.SyscallFn) kernel.SyscallFn {
 		return func(t *kernel.Task, sysno uintptr, args arch.SyscallArguments) (uintptr, *kernel.SyscallControl, error) {
-			in.kernel.Store(t.Kernel())
 			if t.Kernel().RootPIDNamespace().NumTasks() >= limit {
 				in.refused(tellRefused)
 				return 0, nil, linuxerr.EAGAIN

@@ -38,12 +38,16 @@ type check struct {
 	run   func(*suite, *testing.T)
 }
 
-func isolation(c sandbox.Capabilities) bool { return c.Isolation }
-func limits(c sandbox.Capabilities) bool    { return c.Limits }
-func egress(c sandbox.Capabilities) bool    { return c.Egress }
-func images(c sandbox.Capabilities) bool    { return c.Images }
-func noImages(c sandbox.Capabilities) bool  { return !c.Images }
-func ownPorts(c sandbox.Capabilities) bool  { return c.Ports }
+func isolation(c sandbox.Capabilities) bool         { return c.Isolation }
+func limits(c sandbox.Capabilities) bool            { return c.Limits }
+func egress(c sandbox.Capabilities) bool            { return c.Egress }
+func images(c sandbox.Capabilities) bool            { return c.Images }
+func noImages(c sandbox.Capabilities) bool          { return !c.Images }
+func ownPorts(c sandbox.Capabilities) bool          { return c.Ports }
+func snapshots(c sandbox.Capabilities) bool         { return c.Snapshot }
+func noSnapshots(c sandbox.Capabilities) bool       { return !c.Snapshot }
+func isolatedSnapshots(c sandbox.Capabilities) bool { return c.Snapshot && c.Isolation }
+func limitedSnapshots(c sandbox.Capabilities) bool  { return c.Snapshot && c.Limits }
 
 var checks = []check{
 	{"ExitCode", nil, (*suite).exitCode},
@@ -78,6 +82,28 @@ var checks = []check{
 	{"PauseUsesNoCPU", nil, (*suite).pauseUsesNoCPU},
 	{"ListenersWhilePaused", nil, (*suite).listenersWhilePaused},
 	{"Usage", nil, (*suite).usage},
+
+	{"SnapshotRefused", noSnapshots, (*suite).snapshotRefused},
+	{"Hibernate", snapshots, (*suite).hibernate},
+	{"HibernateConnections", snapshots, (*suite).hibernateConnections},
+	{"HibernateAgain", snapshots, (*suite).hibernateAgain},
+	{"HibernateUsesNothing", snapshots, (*suite).hibernateUsesNothing},
+	{"RestoredListeners", snapshots, (*suite).restoredListeners},
+	{"ResumeAfterSnapshot", snapshots, (*suite).resumeAfterSnapshot},
+	{"SnapshotOutOfTurn", snapshots, (*suite).snapshotOutOfTurn},
+	{"SnapshotCalledOff", snapshots, (*suite).snapshotCalledOff},
+	{"SnapshotOntoFullDisk", isolatedSnapshots, (*suite).snapshotOntoFullDisk},
+	{"Vacated", snapshots, (*suite).vacated},
+	{"RestoreElsewhere", snapshots, (*suite).restoreElsewhere},
+	{"RestoreDamaged", snapshots, (*suite).restoreDamaged},
+	{"RestoreOtherSpec", isolatedSnapshots, (*suite).restoreOtherSpec},
+	{"RestoreCalledOff", snapshots, (*suite).restoreCalledOff},
+	{"RestoredFiles", isolatedSnapshots, (*suite).restoredFiles},
+	{"RestoredOutput", snapshots, (*suite).restoredOutput},
+	{"RestoredExit", snapshots, (*suite).restoredExit},
+	{"RestoredLimits", limitedSnapshots, (*suite).restoredLimits},
+	{"RestoredMemoryHog", limitedSnapshots, (*suite).restoredMemoryHog},
+	{"RestoredCPUHog", limitedSnapshots, (*suite).restoredCPUHog},
 
 	{"HostIsHidden", isolation, (*suite).hostIsHidden},
 	{"Writable", isolation, (*suite).writable},

@@ -14,6 +14,9 @@ import errno, json, os, signal, socket, subprocess, sys, threading, time
 
 ticks = 0
 hoard = []
+kept = {}
+talking = 0
+talking_lock = threading.Lock()
 
 
 def tick():
@@ -66,7 +69,34 @@ def connect(host, port):
         return {"error": str(e) or "error"}
 
 
+def reach_self(port):
+    kept["self"] = socket.create_connection(("127.0.0.1", int(port)))
+    return ask_self()
+
+
+def ask_self():
+    kept["self"].sendall(b"echo to-itself\n")
+    return json.loads(kept["self"].makefile("r").readline())["ok"]
+
+
 def answer(verb, args):
+    if verb == "keep":
+        kept[args[0]] = args[1]
+        return ""
+    if verb == "kept":
+        return kept.get(args[0], "")
+    if verb == "talking":
+        return talking
+    if verb == "clocks":
+        return [time.time(), time.monotonic()]
+    if verb == "print":
+        print(" ".join(args), flush=True)
+        print(" ".join(args), file=sys.stderr, flush=True)
+        return ""
+    if verb == "reach-self":
+        return reach_self(args[0])
+    if verb == "ask-self":
+        return ask_self()
     if verb == "echo":
         return " ".join(args)
     if verb == "ticks":
@@ -107,6 +137,19 @@ def answer(verb, args):
 
 
 def talk(conn):
+    global talking
+    with talking_lock:
+        talking += 1
+    try:
+        answer_all(conn)
+    except OSError:
+        pass
+    finally:
+        with talking_lock:
+            talking -= 1
+
+
+def answer_all(conn):
     with conn, conn.makefile("rw") as f:
         for line in f:
             words = line.split()

@@ -68,6 +68,7 @@ type box struct {
 	t        *testing.T
 	out, err *sink
 	port     int // of the program, if it serves
+	spec     sandbox.Spec
 }
 
 func (s *suite) start(t *testing.T, spec sandbox.Spec) *box {
@@ -78,7 +79,7 @@ func (s *suite) start(t *testing.T, spec sandbox.Spec) *box {
 	if err != nil {
 		t.Fatalf("start %v: %v", spec.Args[min(3, len(spec.Args)-1):], err)
 	}
-	b := &box{Sandbox: sb, t: t, out: spec.Stdout.(*sink), err: spec.Stderr.(*sink)}
+	b := &box{Sandbox: sb, t: t, out: spec.Stdout.(*sink), err: spec.Stderr.(*sink), spec: spec}
 	t.Cleanup(b.close)
 	return b
 }
