@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -51,7 +52,7 @@ func (d *Driver) start(ctx context.Context, spec sandbox.Spec, from *snapshot) (
 		return nil, err
 	}
 	// What is under way cannot be called off, but comes to an end at once when its processes do.
-	wanted := context.AfterFunc(ctx, b.cgroup.kill)
+	wanted := context.AfterFunc(ctx, b.abort)
 	defer wanted()
 	check := make(chan error, 1) // has room: the check may come too late
 	if from != nil {
@@ -74,6 +75,36 @@ func (d *Driver) start(ctx context.Context, spec sandbox.Spec, from *snapshot) (
 	b.kept = false
 	b.watch()
 	return b, nil
+}
+
+// abort kills the sandbox's processes while it is being made. They join the cgroup themselves, so that one which does not
+// get on may not be in it yet.
+func (b *box) abort() {
+	b.cgroup.kill()
+	for _, pid := range partsOf(b.dir) {
+		_ = unix.Kill(pid, unix.SIGKILL) // a child of ours that nobody has waited for: the number is still its own
+	}
+}
+
+// partsOf finds the children of this process that are parts of the sandbox with this bundle.
+func partsOf(bundle string) (pids []int) {
+	entries, _ := os.ReadDir("/proc")
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry.Name())
+		if err != nil || !isChild(pid) {
+			continue
+		}
+		command, _ := os.ReadFile(filepath.Join("/proc", entry.Name(), "cmdline"))
+		if bundleOf(strings.Split(string(command), "\x00")) == bundle {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func isChild(pid int) bool {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	return strings.Contains(string(status), fmt.Sprintf("\nPPid:\t%d\n", os.Getpid()))
 }
 
 // check reports what is wrong with a spec before anything is made, and finds out the user.
