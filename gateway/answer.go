@@ -13,6 +13,7 @@ type answer struct {
 	place    fleet.Place // nil leaves out what says where it comes from
 	bodyless bool        // it ends with its head
 	last     bool        // the client's connection cannot be used again
+	cookie   string      // to be set; empty for none
 }
 
 // appendStatusLine writes the first line as the app meant it.
@@ -42,6 +43,9 @@ func appendAnswerFields(dst []byte, a answer) []byte {
 		if f := &a.resp.Fields[i]; forwarded(f) {
 			dst = http1.AppendField(dst, f.Key, f.Value)
 		}
+	}
+	if a.cookie != "" {
+		dst = http1.AppendField(dst, []byte("Set-Cookie"), []byte(a.cookie))
 	}
 	if a.place != nil {
 		dst = append(dst, "Lull-Environment: "...)

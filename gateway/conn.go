@@ -416,7 +416,7 @@ func (c *conn) takeStream(x *exchange, l *link, stream fleet.Stream) bool {
 
 func (c *conn) upgrade(x *exchange, l *link) error {
 	dst := appendStatusLine(c.out.Tail(), &l.head)
-	a := answer{resp: &l.head}
+	a := answer{resp: &l.head, cookie: x.setCookie()}
 	if !c.g.QuietHeaders {
 		a.place = x.place
 	}
@@ -428,7 +428,7 @@ func (c *conn) upgrade(x *exchange, l *link) error {
 	}
 	dst = http1.AppendField(dst, []byte("Upgrade"), protocol)
 	c.out.Put(append(dst, "\r\n"...))
-	t := newTunnel(c, l, protocol, x.settings.RequestTimeout)
+	t := newTunnel(c, x, l, protocol)
 	if err := t.first(); err != nil {
 		return errClientGone
 	}

@@ -63,15 +63,17 @@ type exchange struct {
 	body       http1.Body // the source, for an HTTP/1 client
 	inline     []byte     // the whole body, if it came with the head
 	isHead     bool       // HEAD
-	idempotent bool
-	page       bool // the client is a browser that wants to see something
+	repeatable bool       // its method asks for nothing to be changed: it may be sent again
+	page       bool       // the client is a browser that wants to see something
 
 	settings Settings
+	affinity affinity
+	dialect  *dialect // that the target of a request for an upgrade gives away
 	place    fleet.Place
 	env      *environment
 	begun    bool // the answer's head is with the client: nothing else can be answered any more
 	last     bool // the client's connection cannot be used again
-	endless  bool // the answer has no declared length
+	endless  bool // the answer has no declared length; set before answered
 	events   bool // it is a text/event-stream
 	reading  bool // the link's deadline is set for the body
 	handedOn bool // place and link belong to a tunnel or a feed by now
@@ -91,10 +93,10 @@ type exchange struct {
 // prepare notes what has to be known of a request after its bytes are gone.
 func (x *exchange) prepare() {
 	switch string(x.req.Method) {
-	case "GET", "OPTIONS", "PUT", "DELETE", "TRACE":
-		x.idempotent = true
+	case "GET", "OPTIONS":
+		x.repeatable = true
 	case "HEAD":
-		x.idempotent, x.isHead = true, true
+		x.repeatable, x.isHead = true, true
 	}
 	x.page = bytes.Contains(http1.Value(x.req.Fields, http1.Accept), []byte("text/html"))
 	x.last = x.req.Close
@@ -112,6 +114,10 @@ func (x *exchange) run() error {
 	x.settings = settings
 	if x.settings.RequestTimeout <= 0 {
 		x.settings.RequestTimeout = 300 * time.Second
+	}
+	x.belongs()
+	if x.req.Upgrade != nil {
+		x.dialect = dialectOfTarget(x.req.Target)
 	}
 	for try := 0; ; try++ {
 		l, err := x.reach(flt, try > 0)
@@ -132,7 +138,7 @@ func (x *exchange) run() error {
 func (x *exchange) giveBack() {
 	x.from.unwatch()
 	if x.stream != nil {
-		x.g.closings.leave(x)
+		x.g.rounds.leave(x)
 		x.stream.Close()
 		x.g.metrics.streams[streamAnswer].Dec()
 	}
@@ -232,6 +238,7 @@ func (x *exchange) relay(l *link) error {
 	if !x.g.QuietHeaders {
 		a.place = x.place
 	}
+	a.cookie = x.setCookie()
 	length := resp.Declared
 	if a.bodyless {
 		length = 0
@@ -249,7 +256,7 @@ func (x *exchange) relay(l *link) error {
 
 func (x *exchange) copyAnswer(l *link, length int64) error {
 	l.body.Start(&l.in, length)
-	n, err := l.body.ReadBuffered(x.from)
+	n, err := x.readAnswer(l.body.ReadBuffered)
 	for {
 		x.from.Commit(n)
 		x.g.metrics.bytesOut.Add(float64(n))
@@ -257,7 +264,8 @@ func (x *exchange) copyAnswer(l *link, length int64) error {
 			x.from.End(l.body.Trailer())
 		}
 		if x.from.Flush() != nil {
-			return x.giveUp(errClientGone)
+			x.clientGone()
+			return x.given()
 		}
 		switch {
 		case err == io.EOF:
@@ -269,6 +277,17 @@ func (x *exchange) copyAnswer(l *link, length int64) error {
 			return nil
 		}
 	}
+}
+
+// readAnswer reads more of the answer's body, to be committed, and listens if it opens a session.
+func (x *exchange) readAnswer(read func(wire.Lender) (int, error)) (int, error) {
+	if !x.affinity.opens {
+		return read(x.from)
+	}
+	to := overhearing{Lender: x.from}
+	n, err := read(&to)
+	x.overhear(to.lent[:n])
+	return n, err
 }
 
 // more waits for more of the answer.
@@ -286,7 +305,7 @@ func (x *exchange) more(l *link) (int, error) {
 	if x.handedOn {
 		return 0, errHandedOn
 	}
-	n, err := l.body.ReadTo(x.from)
+	n, err := x.readAnswer(l.body.ReadTo)
 	if x.endless && x.stream == nil && isTimeout(err) && x.given() == nil {
 		x.becomeStream(l)
 		return x.more(l)
@@ -317,18 +336,21 @@ func (x *exchange) becomeStream(l *link) {
 	x.stream = stream
 	x.mu.Unlock()
 	x.g.metrics.streams[streamAnswer].Inc()
-	x.g.closings.join(x, stream.Closing())
+	x.g.rounds.join(x, stream)
 	if x.g.closing.Load() { // the node may have told the streams already
 		x.end(closeRestart)
 	}
 }
 
-// end implements ender. At a restart of the node an answer that is not just a feed may still come to its end.
+// end implements attended. At a restart of the node an answer that is not just a feed may still come to its end.
 func (x *exchange) end(code uint16) {
 	if x.events || code != closeRestart {
 		x.giveUp(errStreamOver)
 	}
 }
+
+// attend implements attended: of a client that only listens nothing can be asked.
+func (x *exchange) attend(time.Time, bool) time.Time { return time.Time{} }
 
 // change turns the exchange into a tunnel.
 func (x *exchange) change(l *link) error {

@@ -40,8 +40,11 @@ func failureOf(err error) failure {
 	}
 	var refused *http1.Error
 	if errors.As(err, &refused) {
-		return failure{refused.Status, lull.KindInvalid, "This request was refused: " + refused.Reason + ".",
-			"Send it in a valid form.", 0}
+		hint := "Send it in a valid form."
+		if refused.Status == http.StatusRequestTimeout {
+			hint = "Send it again, without so long a pause."
+		}
+		return failure{refused.Status, lull.KindInvalid, "This request was refused: " + refused.Reason + ".", hint, 0}
 	}
 	return failure{http.StatusInternalServerError, lull.KindInternal, "Lull could not carry this request.",
 		"Try again; if it stays, the node's log says more.", 0}
@@ -113,18 +116,23 @@ func timedOut(after fmt.Stringer) error {
 		Hint: "Raise timeout.request in lull.yaml if it needs longer."}
 }
 
-func unreachable(err error) error {
-	return &lull.Error{Kind: lull.KindRefused, Message: "The app does not accept connections.",
-		Hint: "See what it prints with \"lull logs\".", Err: err}
+func unreachable(place fleet.Place, err error) error {
+	return &lull.Error{Kind: lull.KindRefused, Message: "The app does not accept connections.", Hint: seeLogs(place), Err: err}
+}
+
+// seeLogs says where its owner finds what the app prints, which is not for whoever asks it something.
+func seeLogs(place fleet.Place) string {
+	return fmt.Sprintf("\"lull logs %s\" shows what it prints.", place.Release().App)
 }
 
 func brokenAnswer(reason string, err error) error {
 	return &lull.Error{Kind: lull.KindRefused, Message: "The app's answer is not valid HTTP: " + reason + ".", Err: err}
 }
 
-func hungUp(err error) error {
-	return &lull.Error{Kind: lull.KindCrashed, Message: "The app closed the connection without an answer.",
-		Hint: "See what it prints with \"lull logs\".", Err: err}
+// hungUp is for an app whose environment goes on. One that has ended says how itself: endOf.
+func hungUp(place fleet.Place, err error) error {
+	return &lull.Error{Kind: lull.KindRefused, Message: "The app closed the connection without an answer.",
+		Hint: seeLogs(place), Err: err}
 }
 
 // endOf returns why the environment of a place has ended. Its Done must be closed.
@@ -132,7 +140,7 @@ func endOf(place fleet.Place) error {
 	err := place.Err()
 	if lull.KindOf(err) == lull.KindInternal || err == nil {
 		return &lull.Error{Kind: lull.KindCrashed, Message: "The app has ended while it had the request.",
-			Hint: "See what it prints with \"lull logs\".", Err: err}
+			Hint: seeLogs(place), Err: err}
 	}
 	return err
 }

@@ -61,14 +61,20 @@ type fakeEnvironment struct {
 	moved   int
 	why     []string      // of holds
 	running chan struct{} // closed while it runs
+	asleep  bool
+	paused  bool      // asleep, and not on disk
+	awake   time.Time // since when it runs
+	later   []func()  // what streams do when it is up
 	holds   int
+	settled []bool // what it was told, the other way round
 	closing chan struct{}
+	code    uint16
 	done    chan struct{}
 	err     error
 }
 
 func newFakeEnvironment(id string, dial func(ctx context.Context) (net.Conn, error)) *fakeEnvironment {
-	e := &fakeEnvironment{id: id, dial: dial, running: make(chan struct{}), closing: make(chan struct{}), done: make(chan struct{})}
+	e := &fakeEnvironment{id: id, dial: dial, running: make(chan struct{}), closing: make(chan struct{}), code: closeGoingAway, done: make(chan struct{})}
 	close(e.running)
 	return e
 }
@@ -91,17 +97,60 @@ func (e *fakeEnvironment) place() *fakePlace {
 func (e *fakeEnvironment) pause() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.running = make(chan struct{})
+	e.running, e.asleep = make(chan struct{}), true
 }
 
+// resume lets go on what waits, what streams have left for later first.
 func (e *fakeEnvironment) resume() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.asleep, e.awake = false, time.Now()
 	close(e.running)
+	for _, do := range e.later {
+		e.pin(do)
+	}
+	e.later = nil
 }
 
+// tick resumes it until all that was left for later is done.
+func (e *fakeEnvironment) tick(t testing.TB) {
+	t.Helper()
+	e.resume()
+	eventually(t, func() error {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.holds > 0 {
+			return fmt.Errorf("%d holds", e.holds)
+		}
+		e.running, e.asleep = make(chan struct{}), true
+		return nil
+	})
+}
+
+// pin does something while it is held. It is called under mu.
+func (e *fakeEnvironment) pin(do func()) {
+	release := e.hold()
+	go func() {
+		defer release()
+		do()
+	}()
+}
+
+// hold is called under mu.
+func (e *fakeEnvironment) hold() (release func()) {
+	e.holds++
+	return sync.OnceFunc(func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.holds--
+	})
+}
+
+// end is its death: its streams are to end, since it cannot come back.
 func (e *fakeEnvironment) end(err error) {
 	e.err = err
+	e.code = closeRestart
+	close(e.closing)
 	close(e.done)
 }
 
@@ -119,6 +168,24 @@ func (e *fakeEnvironment) reasons() []string {
 	return append([]string(nil), e.why...)
 }
 
+// over reports whether it is to end or has. It is called under mu.
+func (e *fakeEnvironment) over() bool {
+	select {
+	case <-e.closing:
+		return true
+	case <-e.done:
+		return true
+	default:
+		return false
+	}
+}
+
+func (e *fakeEnvironment) movedSoFar() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.moved
+}
+
 type fakePlace struct {
 	env    *fakeEnvironment
 	how    fleet.How
@@ -132,6 +199,12 @@ func (p *fakePlace) How() fleet.How        { return p.how }
 func (p *fakePlace) Waited() time.Duration { return p.waited }
 func (p *fakePlace) Done() <-chan struct{} { return p.env.done }
 func (p *fakePlace) Err() error            { return p.env.err }
+
+func (p *fakePlace) Awake() time.Time {
+	p.env.mu.Lock()
+	defer p.env.mu.Unlock()
+	return p.env.awake
+}
 
 func (p *fakePlace) Dial(ctx context.Context) (net.Conn, error) {
 	p.env.dials.Add(1)
@@ -160,25 +233,69 @@ type fakeStream struct {
 
 func (s *fakeStream) Hold(ctx context.Context, why string) (func(), error) {
 	s.env.mu.Lock()
-	running := s.env.running
 	s.env.why = append(s.env.why, why)
 	s.env.mu.Unlock()
-	select {
-	case <-running:
-	case <-s.env.done:
-		return nil, s.env.err
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	for {
+		s.env.mu.Lock()
+		running := s.env.running
+		s.env.mu.Unlock()
+		select {
+		case <-running:
+		case <-s.env.done:
+			return nil, s.env.err
+		case <-s.env.closing:
+			return nil, errors.New("the environment is stopped")
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		if release, ok := s.HoldIfUp(); ok {
+			return release, nil
+		}
 	}
+}
+
+func (s *fakeStream) HoldIfUp() (func(), bool) {
 	s.env.mu.Lock()
 	defer s.env.mu.Unlock()
-	s.env.holds++
-	return sync.OnceFunc(func() {
-		s.env.mu.Lock()
-		defer s.env.mu.Unlock()
-		s.env.holds--
-	}), nil
+	if s.env.asleep {
+		return nil, false
+	}
+	return s.env.hold(), true
 }
+
+// HoldIfThere is the fake's HoldIfUp, unless the test has paused it.
+func (s *fakeStream) HoldIfThere() (func(), bool) {
+	s.env.mu.Lock()
+	defer s.env.mu.Unlock()
+	if s.env.asleep && !s.env.paused {
+		return nil, false
+	}
+	return s.env.hold(), true
+}
+
+func (s *fakeStream) WhenUp(do func()) {
+	s.env.mu.Lock()
+	defer s.env.mu.Unlock()
+	if s.env.asleep {
+		s.env.later = append(s.env.later, do)
+	} else {
+		s.env.pin(do)
+	}
+}
+
+func (s *fakeStream) Unsettled(on bool) {
+	s.env.mu.Lock()
+	defer s.env.mu.Unlock()
+	s.env.settled = append(s.env.settled, !on)
+}
+
+func (s *fakeStream) Asleep() bool {
+	s.env.mu.Lock()
+	defer s.env.mu.Unlock()
+	return s.env.asleep
+}
+
+func (s *fakeStream) CloseCode() uint16 { return s.env.code }
 
 func (s *fakeStream) Moved() {
 	s.env.mu.Lock()

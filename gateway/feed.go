@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync/atomic"
+	"time"
 
 	"github.com/lull-dev/lull/fleet"
 	"github.com/lull-dev/lull/gateway/wire"
@@ -42,7 +43,7 @@ func newFeed(c *conn, x *exchange, l *link, stream fleet.Stream) *feed {
 	l.out.Close()
 	l.way.Store(&f.down)
 	c.g.metrics.streams[streamAnswer].Inc()
-	c.g.closings.join(f, stream.Closing())
+	c.g.rounds.join(f, stream)
 	if c.g.closing.Load() { // the node may have told the streams already
 		f.end(closeRestart)
 	}
@@ -62,18 +63,21 @@ func (f *feed) kill() {
 	f.watch.rouse()
 }
 
-// end implements ender. At a restart of the node an answer that is not just events may still come to its end.
+// end implements attended. At a restart of the node an answer that is not just events may still come to its end.
 func (f *feed) end(code uint16) {
 	if f.events || code != closeRestart {
 		f.link.cut(errStreamOver)
 	}
 }
 
+// attend implements attended: of a client that only listens nothing can be asked.
+func (f *feed) attend(time.Time, bool) time.Time { return time.Time{} }
+
 func (f *feed) wayOver() {
 	if f.waysLeft.Add(-1) > 0 {
 		return
 	}
-	f.g.closings.leave(f)
+	f.g.rounds.leave(f)
 	f.link.way.Store(nil)
 	f.link.release(f.whole && !f.link.head.Close && f.link.body.Framed())
 	f.stream.Close()
@@ -105,7 +109,7 @@ func (d *feedDown) carry(*wire.Loan) verdict {
 		f.c.End(f.link.body.Trailer())
 	}
 	if f.c.Flush() != nil {
-		f.link.cut(errClientGone)
+		f.clientGone() // the environment may have fallen asleep over it
 		return ended
 	}
 	switch {

@@ -13,6 +13,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"log/slog"
 	"net"
@@ -43,6 +44,7 @@ type Fleet interface {
 type Settings struct {
 	RequestTimeout time.Duration // from the last byte of the request to the first of the answer; 0 is 300 s
 	IdlePause      time.Duration // after which an idle environment is paused: no connection is kept to it that long; 0 is 2 s
+	Affinity       string        // how a client comes back to its environment: "auto" (Engine.IO), "cookie"; all else is not at all
 }
 
 // Config is what a gateway works with. Zero values are replaced by the defaults named.
@@ -58,12 +60,13 @@ type Config struct {
 	MaxHead        int           // bytes of a request's or response's head; default 64 KB
 	HeadTimeout    time.Duration // from the first byte of a request's head to its last; default 15 s
 	IdleTimeout    time.Duration // a client connection without a request under way; default 120 s
-	BodyTimeout    time.Duration // between two pieces of a request's body, until the answer begins; default 60 s
+	BodyTimeout    time.Duration // between two pieces of a request's body, unless an answer without an end in sight has begun; default 60 s
 	WriteTimeout   time.Duration // for a client to take 64 KB of what was sent; default 60 s
 	ExpectTimeout  time.Duration // for the app to say whether it wants the body of a "100-continue"; default 1 s
 	DialTimeout    time.Duration // for the app to accept a connection; default 10 s
 	StreamAfter    time.Duration // an answer without an end in sight is a stream after this long; default 1 s
 	LingerTimeout  time.Duration // for the second half of a connection whose first half was closed; default 60 s
+	ClientPing     time.Duration // between two pings to the client of a sleeping app, and for its answer; default 30 s
 	LinkIdle       time.Duration // an unused connection to an app, at most half of IdlePause; default 1 s
 }
 
@@ -84,6 +87,7 @@ func (c Config) withDefaults() Config {
 		{&c.HeadTimeout, 15 * time.Second}, {&c.IdleTimeout, 120 * time.Second}, {&c.BodyTimeout, 60 * time.Second},
 		{&c.WriteTimeout, 60 * time.Second}, {&c.ExpectTimeout, time.Second}, {&c.DialTimeout, 10 * time.Second},
 		{&c.StreamAfter, time.Second}, {&c.LingerTimeout, 60 * time.Second}, {&c.LinkIdle, time.Second},
+		{&c.ClientPing, 30 * time.Second},
 	} {
 		if *d.value <= 0 {
 			*d.value = d.less
@@ -97,7 +101,9 @@ type Gateway struct {
 	Config
 	metrics      *metrics
 	environments environments
-	closings     closings
+	rounds       rounds
+	sessions     sessions
+	pingMark     [12]byte // what the gateway's own pings say
 	poller       wire.Poller
 	h2           *http.Server
 	h2conns      *handover
@@ -123,7 +129,9 @@ func New(config Config) *Gateway {
 		listeners: map[net.Listener]struct{}{},
 		conns:     map[*conn]struct{}{},
 	}
-	g.environments.metrics = g.metrics
+	g.environments.metrics, g.rounds.held = g.metrics, g.metrics.held
+	copy(g.pingMark[:], "lull")
+	rand.Read(g.pingMark[4:])
 	g.h2, g.h2conns = newH2(g)
 	return g
 }
@@ -230,7 +238,7 @@ func (g *Gateway) shutdown(ctx context.Context) error {
 	for _, c := range conns {
 		c.interruptIdle()
 	}
-	g.closings.endAll(closeRestart)
+	g.rounds.endAll(closeRestart)
 
 	done := make(chan struct{})
 	go func() { // ends when everything has, which the cut below sees to; waited for below
@@ -252,7 +260,7 @@ func (g *Gateway) shutdown(ctx context.Context) error {
 	}
 	g.h2conns.Close()
 	g.environments.close()
-	g.closings.wait()
+	g.rounds.wait()
 	g.poller.Close()
 	return err
 }

@@ -257,6 +257,9 @@ func (s *stream2) begin(a answer) {
 	if a.resp.Declared >= 0 && a.resp.Status != 204 {
 		header.Set("Content-Length", strconv.FormatInt(a.resp.Declared, 10))
 	}
+	if a.cookie != "" {
+		header.Add("Set-Cookie", a.cookie)
+	}
 	if a.place != nil {
 		header.Set("Lull-Environment", a.place.Environment())
 		header.Add("Server-Timing", string(appendTiming(nil, a.place)))

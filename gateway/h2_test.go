@@ -61,6 +61,21 @@ func TestHTTP2(t *testing.T) {
 	}
 }
 
+// TestHTTP2BodyThatStops: a body of which nothing comes any more is given up, and so is its place.
+func TestHTTP2BodyThatStops(t *testing.T) {
+	d := openHandler(t, Config{BodyTimeout: 50 * time.Millisecond}, func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) })
+	say, hear := io.Pipe()
+	defer hear.Close()
+	go io.WriteString(hear, "half")
+	request := newRequest(t, "POST", "http://app.test/", say)
+	request.ContentLength = 8
+	answer, body := d.do(d.client2(), request)
+	if answer.StatusCode != http.StatusRequestTimeout || !strings.Contains(body, "stopped coming") {
+		t.Errorf("answer is %v %s", answer, body)
+	}
+	d.env.awaitCounts(t, counts{})
+}
+
 func TestHTTP2InBulk(t *testing.T) {
 	size := bulk() / 8
 	d := openHandler(t, Config{}, func(w http.ResponseWriter, r *http.Request) {

@@ -106,9 +106,12 @@ func TestAppThatGoesBeforeItsAnswer(t *testing.T) {
 		d := openRaw(t, Config{}, func(conn net.Conn, in *bufio.Reader) { http.ReadRequest(in) })
 		client := d.client()
 		answer, body := d.get(client, "http://app.test/")
-		failed(t, answer, body, lull.KindCrashed)
+		failed(t, answer, body, lull.KindRefused)
+		if !strings.Contains(body, "lull logs app") {
+			t.Errorf("body is %s", body)
+		}
 		answer, body = d.do(client, newRequest(t, "POST", "http://app.test/", strings.NewReader("x")))
-		failed(t, answer, body, lull.KindCrashed)
+		failed(t, answer, body, lull.KindRefused)
 	})
 	t.Run("it does not listen", func(t *testing.T) {
 		d := open(t, Config{}, func(context.Context) (net.Conn, error) { return nil, errors.New("refused") })
@@ -224,7 +227,7 @@ func TestEnvironmentThatEndsBeforeItIsReached(t *testing.T) {
 
 // TestKeptConnectionThatIsDead: the app closes a connection at the moment the next request is on its way.
 func TestKeptConnectionThatIsDead(t *testing.T) {
-	var conns, posts atomic.Int64
+	var conns, changes atomic.Int64
 	d := openRaw(t, Config{}, func(conn net.Conn, in *bufio.Reader) {
 		first := conns.Add(1)%2 == 1
 		for i := 0; ; i++ {
@@ -233,8 +236,8 @@ func TestKeptConnectionThatIsDead(t *testing.T) {
 				return
 			}
 			io.Copy(io.Discard, request.Body)
-			if request.Method == "POST" {
-				posts.Add(1)
+			if request.Method != "GET" {
+				changes.Add(1)
 			}
 			io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 		}
@@ -247,12 +250,68 @@ func TestKeptConnectionThatIsDead(t *testing.T) {
 	if got := d.env.dials.Load(); got != 2 {
 		t.Errorf("dialled %d times, want 2", got)
 	}
-	d.fleet.env = newFakeEnvironment("env-2", d.env.dial) // whose first connection dies in the same way
+	for i, method := range []string{"POST", "PUT", "DELETE"} {
+		d.fleet.env = newFakeEnvironment(fmt.Sprintf("env-%d", i+2), d.env.dial) // whose connection dies in the same way
+		d.get(client, "http://app.test/")
+		answer, body := d.do(client, newRequest(t, method, "http://app.test/", http.NoBody))
+		failed(t, answer, body, lull.KindRefused)
+		if changes.Load() != 0 {
+			t.Errorf("%s was sent twice", method)
+		}
+		conns.Add(1) // the next connection is a first one again
+	}
+}
+
+// TestRequestThatKillsItsEnvironment: a GET over a kept connection of which the app dies is not sent to a second
+// environment, which would die of it as well. The end of the connection is here before the news of the environment's.
+func TestRequestThatKillsItsEnvironment(t *testing.T) {
+	gone := &lull.Error{Kind: lull.KindCrashed, Message: "The app exited with code 3."}
+	var d *door
+	var second *fakeEnvironment
+	var served, deaths atomic.Int64
+	d = openRaw(t, Config{}, func(conn net.Conn, in *bufio.Reader) {
+		for {
+			request, err := http.ReadRequest(in)
+			if err != nil {
+				return
+			}
+			if request.URL.Path == "/kill" {
+				env := d.env
+				if deaths.Add(1) > 1 {
+					env = second
+				}
+				conn.Close()
+				time.AfterFunc(20*time.Millisecond, func() { env.end(gone) })
+				return
+			}
+			served.Add(1)
+			io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		}
+	})
+	reach := d.env.dial
+	d.env.dial = func(ctx context.Context) (net.Conn, error) {
+		if d.env.dials.Load() == 1 {
+			return reach(ctx)
+		}
+		<-d.env.done // a dying environment takes no connection
+		return nil, gone
+	}
+	second = newFakeEnvironment("env-2", reach)
+	d.fleet.acquire = func(context.Context, fleet.Want) (fleet.Place, error) {
+		select {
+		case <-d.env.done:
+			return second.place(), nil
+		default:
+			return d.env.place(), nil
+		}
+	}
+	client := d.client()
 	d.get(client, "http://app.test/")
-	answer, body := d.do(client, newRequest(t, "POST", "http://app.test/", strings.NewReader("x")))
+	answer, body := d.get(client, "http://app.test/kill")
 	failed(t, answer, body, lull.KindCrashed)
-	if posts.Load() != 0 {
-		t.Error("a POST was sent twice")
+	if served.Load() != 1 || deaths.Load() != 1 || second.dials.Load() != 0 {
+		t.Errorf("%d requests were served, %d environments died, the second was reached %d times; want 1, 1, 0",
+			served.Load(), deaths.Load(), second.dials.Load())
 	}
 }
 
@@ -273,11 +332,21 @@ func TestKeptConnectionsAreClosedSoon(t *testing.T) {
 
 func TestSlowClients(t *testing.T) {
 	config := Config{HeadTimeout: 50 * time.Millisecond, IdleTimeout: 50 * time.Millisecond, BodyTimeout: 50 * time.Millisecond}
-	d := openHandler(t, config, func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) })
+	d := openHandler(t, config, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/early" {
+			control := http.NewResponseController(w)
+			control.EnableFullDuplex()
+			w.Header().Set("Content-Length", "10")
+			control.Flush()
+		}
+		io.Copy(w, r.Body)
+	})
 	for _, test := range []struct{ name, sent, want string }{
 		{"says nothing", "", ""},
 		{"half a head", "GET / HTTP/1.1\r\nHost: app.test\r\n", "HTTP/1.1 408"},
 		{"half a body", "POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 10\r\n\r\nabc", "HTTP/1.1 408"},
+		{"half a body that an answer waits for", "POST /early HTTP/1.1\r\nHost: app.test\r\nContent-Length: 10\r\n\r\nabc",
+			"HTTP/1.1 200"},
 		{"idle after an answer", "GET / HTTP/1.1\r\nHost: app.test\r\n\r\n", "HTTP/1.1 200"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -286,6 +355,7 @@ func TestSlowClients(t *testing.T) {
 			if !strings.HasPrefix(got, test.want) || test.want == "" && got != "" {
 				t.Errorf("answer is %q", got)
 			}
+			d.env.awaitCounts(t, counts{})
 		})
 	}
 	t.Run("a byte at a time", func(t *testing.T) {

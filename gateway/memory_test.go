@@ -103,6 +103,9 @@ func TestQuietStreamsAreSmall(t *testing.T) {
 	for _, test := range []struct{ name, request, answer string }{
 		{"websocket", "GET / HTTP/1.1\r\nHost: app.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
 			"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n\x81\x01a"},
+		{"held websocket", "GET /?EIO=4 HTTP/1.1\r\nHost: app.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+			"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n" +
+				"\x81\x260{\"sid\":\"abcdefgh\",\"pingInterval\":500}"},
 		{"events", "GET / HTTP/1.1\r\nHost: app.test\r\n\r\n",
 			"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n"},
 		{"idle connection", "GET / HTTP/1.1\r\nHost: app.test\r\n\r\n",
@@ -115,8 +118,10 @@ func TestQuietStreamsAreSmall(t *testing.T) {
 			}
 			app, address := listenPlain(t)
 			d := open(t, Config{LinkIdle: time.Millisecond}, dialer(address))
+			var clients []plainSocket
 			one := func() {
 				client := dialPlain(t, d.addr)
+				clients = append(clients, client)
 				client.send(t, test.request)
 				link := app.accept(t)
 				link.await(t, "\r\n\r\n")
@@ -133,12 +138,15 @@ func TestQuietStreamsAreSmall(t *testing.T) {
 			}
 			if test.name != "idle connection" {
 				d.env.awaitCounts(t, counts{Streams: count + 1})
-				eventually(t, func() error { // all are parked
-					if n := runtime.NumGoroutine(); n > 30 {
-						return fmt.Errorf("%d goroutines", n)
-					}
-					return nil
-				})
+				awaitParking(t)
+			}
+			if test.name == "held websocket" { // every client hears a heartbeat and answers it
+				d.env.pause()
+				for _, client := range clients {
+					client.await(t, "\x81\x012")
+					client.send(t, "\x81\x81\x00\x00\x00\x003")
+				}
+				awaitParking(t)
 			}
 			each := (int(memory()) - int(before)) / count
 			t.Logf("%d bytes each", each)
@@ -147,6 +155,17 @@ func TestQuietStreamsAreSmall(t *testing.T) {
 			}
 		})
 	}
+}
+
+// awaitParking waits until no stream has a goroutine.
+func awaitParking(t *testing.T) {
+	t.Helper()
+	eventually(t, func() error {
+		if n := runtime.NumGoroutine(); n > 30 {
+			return fmt.Errorf("%d goroutines", n)
+		}
+		return nil
+	})
 }
 
 // linksLeft says whether there are connections to the app.

@@ -23,6 +23,10 @@ type metrics struct {
 	failures    map[lull.Kind]prometheus.Counter
 	waits       map[fleet.How]prometheus.Observer
 	streams     map[streamKind]prometheus.Gauge
+	held        prometheus.Gauge
+	pongs       prometheus.Counter
+	beats       map[string]prometheus.Counter // by name of the dialect
+	dead        prometheus.Counter
 }
 
 type streamKind string
@@ -61,7 +65,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		Name: "wait_seconds", Help: "Time until an exchange had its place, by what it took.",
 		Buckets: []float64{.0001, .001, .003, .01, .03, .1, .3, 1, 3, 10, 30, 60}}, []string{"how"})
 	streams := prometheus.NewGaugeVec(prometheus.GaugeOpts(named("streams", "Open streams by kind.")), []string{"kind"})
-	reg.MustRegister(bytes, answers, failures, waits, streams)
+	beats := prometheus.NewCounterVec(prometheus.CounterOpts(named("heartbeats_total",
+		"Application heartbeats sent to clients in the name of a sleeping app, by protocol.")), []string{"protocol"})
+	reg.MustRegister(bytes, answers, failures, waits, streams, beats)
 
 	m := &metrics{
 		connections: gauge("connections", "Open client connections."),
@@ -75,6 +81,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		failures:    map[lull.Kind]prometheus.Counter{},
 		waits:       map[fleet.How]prometheus.Observer{},
 		streams:     map[streamKind]prometheus.Gauge{},
+		held:        gauge("streams_held", "Open streams whose environment sleeps."),
+		pongs:       counter("pings_answered_total", "WebSocket pings of clients answered in the name of a sleeping app."),
+		beats:       map[string]prometheus.Counter{},
+		dead:        counter("dead_clients_total", "Clients of sleeping apps that did not answer a ping and were closed."),
+	}
+	for _, d := range dialects {
+		m.beats[d.name] = beats.WithLabelValues(d.name)
 	}
 	for class := 1; class < len(m.answers); class++ {
 		m.answers[class] = answers.WithLabelValues(strconv.Itoa(class) + "xx")

@@ -21,9 +21,9 @@ import (
 func (d *door) awaitParked() {
 	d.t.Helper()
 	eventually(d.t, func() error {
-		d.closings.mu.Lock()
-		defer d.closings.mu.Unlock()
-		for e := range d.closings.members {
+		d.rounds.mu.Lock()
+		defer d.rounds.mu.Unlock()
+		for e := range d.rounds.members {
 			var ways []*way
 			switch e := e.(type) {
 			case *tunnel:
@@ -82,9 +82,20 @@ func TestAParkedTunnel(t *testing.T) {
 		}},
 		{"environment dies", func(t *testing.T, d *door, conn *websocket.Conn) {
 			d.env.end(&lull.Error{Kind: lull.KindCrashed, Message: "Gone."})
-			if code := readCode(t, conn); code != -1 {
+			if code := readCode(t, conn); code != 1012 {
 				t.Errorf("closed with %d", code)
 			}
+		}},
+		{"client pings while the app sleeps", func(t *testing.T, d *door, conn *websocket.Conn) {
+			d.env.pause()
+			ctx, cancel := context.WithTimeout(conn.CloseRead(context.Background()), 10*time.Second)
+			defer cancel()
+			for range 3 {
+				if err := conn.Ping(ctx); err != nil {
+					t.Error(err)
+				}
+			}
+			d.env.resume()
 		}},
 		{"client closes", func(t *testing.T, d *door, conn *websocket.Conn) {
 			if err := conn.Close(websocket.StatusNormalClosure, ""); err != nil {

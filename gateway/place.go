@@ -36,7 +36,7 @@ func (x *exchange) reach(flt Fleet, fresh bool) (*link, error) {
 			return nil, context.Cause(x.ctx)
 		}
 		if !x.hasEnded() {
-			return nil, unreachable(err)
+			return nil, unreachable(x.place, err)
 		}
 		if try > 0 {
 			return nil, endOf(x.place)
@@ -77,6 +77,8 @@ func (x *exchange) want() fleet.Want {
 	why := make([]byte, 0, maxWhy+40)
 	why = append(append(append(why, x.req.Method...), ' '), path...)
 	return fleet.Want{
+		Environment: x.affinity.environment,
+
 		Why:    string(why),
 		Stream: x.req.Upgrade != nil || isEventStream(http1.Value(x.req.Fields, http1.Accept)),
 	}
@@ -84,7 +86,7 @@ func (x *exchange) want() fleet.Want {
 
 func (x *exchange) connect(fresh bool) (*link, error) {
 	if !fresh {
-		if l := x.env.reuse(); l != nil {
+		if l := x.env.reuse(x.place.Awake()); l != nil {
 			return l, nil
 		}
 	}
@@ -114,10 +116,11 @@ func (x *exchange) hasEnded() bool {
 }
 
 // replayable reports whether a request that was sent over l and failed may be sent again: the link had been kept, nothing
-// came back, the request is here whole, and sending it twice does no harm.
+// came back, the request is here whole, and it is one that asks for nothing to be changed. (A DELETE may be repeated as far
+// as HTTP goes, but an app that has done it once answers the second with a 404.)
 func (x *exchange) replayable(l *link, err error) bool {
 	return err != nil && l.used && !l.heard && l.cause.Load() == nil && x.given() == nil &&
-		x.idempotent && x.sending == nil && !isTimeout(err) &&
+		x.repeatable && x.sending == nil && !isTimeout(err) &&
 		!x.hasEnded() // else it may be this very request that the app died of
 }
 
@@ -145,7 +148,7 @@ func (x *exchange) explain(l *link, err error) error {
 	case x.hasEnded():
 		return endOf(x.place)
 	}
-	return hungUp(err)
+	return hungUp(x.place, err)
 }
 
 // given returns why the exchange was given up, nil if it was not.

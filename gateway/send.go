@@ -51,14 +51,15 @@ func (x *exchange) copyBody(l *link) bool {
 	}
 }
 
-// moreBody waits for more from the client: for BodyTimeout at most, but for ever once the answer has begun, since the two
-// may be in conversation.
+// moreBody waits for more from the client: for BodyTimeout at most, but for ever once an answer without an end in sight
+// has begun, since the two may be in conversation. That becomes a stream, which has no place; any other answer has one, and
+// the app may be waiting for the rest of the body to finish it.
 func (x *exchange) moreBody(l *link) (int, error) {
 	x.mu.Lock()
 	leaving := x.leaving
 	switch {
 	case leaving: // and interrupted: that must last
-	case x.answered:
+	case x.answered && x.endless:
 		x.from.readWithin(0)
 	default:
 		x.from.readWithin(x.g.BodyTimeout)
@@ -136,7 +137,7 @@ func (x *exchange) isAnswered() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.answered = true
-	if x.sending != nil && !x.sent.Load() {
+	if x.endless && x.sending != nil && !x.sent.Load() {
 		x.from.readWithin(0)
 	}
 }

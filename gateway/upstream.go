@@ -94,8 +94,10 @@ type environment struct {
 // maxIdle bounds what is kept after a burst.
 const maxIdle = 256
 
-// reuse returns the link that was used last and nothing has come from, nil if there is none.
-func (e *environment) reuse() *link {
+// reuse returns the link that was used last and nothing has come from, nil if there is none. Those that were used last
+// before the environment slept are closed: the app's timers have seen the time pass, and it may be closing them. The
+// caller has a place, so that the environment is up to hear of it.
+func (e *environment) reuse(awake time.Time) *link {
 	for {
 		e.mu.Lock()
 		last := len(e.idle) - 1
@@ -107,7 +109,7 @@ func (e *environment) reuse() *link {
 		e.idle[last] = nil
 		e.idle = e.idle[:last]
 		e.mu.Unlock()
-		if l.conn.Untouched() {
+		if !l.since.Before(awake) && l.conn.Untouched() {
 			l.used, l.heard = true, false
 			return l
 		}

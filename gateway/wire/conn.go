@@ -108,6 +108,30 @@ func (c *Conn) readStep(fd uintptr) bool {
 	}
 }
 
+// WriteNow writes what the socket takes at once, which may be nothing: it never waits. Nobody else may write meanwhile.
+// Where that cannot be done it is ErrNoSocket.
+func (c *Conn) WriteNow(p []byte) (n int, err error) {
+	if c.direct == nil {
+		return 0, ErrNoSocket
+	}
+	gone := c.direct.Control(func(fd uintptr) {
+		for {
+			if n, err = syscall.Write(int(fd), p); err != syscall.EINTR {
+				return
+			}
+		}
+	})
+	switch {
+	case gone != nil:
+		return 0, gone
+	case err == syscall.EAGAIN:
+		return 0, nil
+	case err != nil:
+		return 0, &net.OpError{Op: "write", Net: "tcp", Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
+	}
+	return n, nil
+}
+
 // A deadline is set an eighth later than asked for and moved only once it is nearer than asked for: on a busy connection
 // most calls cost no timer.
 func push(by *atomic.Int64, d time.Duration, set func(time.Time) error) error {

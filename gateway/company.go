@@ -1,0 +1,259 @@
+package gateway
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/lull-dev/lull/wsframe"
+)
+
+// While an environment sleeps the gateway keeps the clients of its WebSockets company:
+//
+//	client's ping, or heartbeat          answered here
+//	app's heartbeats that are due        said here, as the app would
+//	client's answers to those            swallowed
+//	client's answers to the app's own    given to the app, which has asked before it fell asleep: while it is paused,
+//	                                     so that it finds them before its timers do; on disk, as soon as it is up
+//	a ping of ours, every ClientPing     a client that leaves one unanswered until the next is dead
+//
+// While it is up all of them go through.
+
+// isHeartbeat deals with a small frame of the client's that is no data, and reports false if it is. before is called
+// first, to deliver what came before it.
+func (t *tunnel) isHeartbeat(piece *wsframe.Piece, before func()) bool {
+	w := t.ws
+	var buf [wsframe.MaxSmall]byte
+	m := piece.AppendPayload(buf[:0])
+	if piece.Kind == wsframe.Ping {
+		before()
+		if t.beatToApp(piece) {
+			return true
+		}
+		if t.reply(wsframe.Pong, m) {
+			t.g.metrics.pongs.Inc()
+		}
+		return true
+	}
+	if piece.Kind == wsframe.Pong {
+		before()
+		t.pongToApp(piece, m)
+		return true
+	}
+	m = squeeze(m)
+	w.mu.Lock()
+	is, d := w.message(m, piece.Kind == wsframe.Binary, false), w.dialect
+	w.mu.Unlock()
+	if is == isData {
+		return false
+	}
+	before()
+	switch is {
+	case isCall:
+		if !t.beatToApp(piece) && t.reply(piece.Kind, d.answerTo(m)) {
+			t.g.metrics.beats[d.name].Inc()
+		}
+	case isAnswer:
+		t.answerToApp(piece)
+	case isBeat:
+		t.beatToApp(piece)
+	}
+	return true
+}
+
+// beatToApp passes a heartbeat on if the environment is up, and reports false if it is not.
+func (t *tunnel) beatToApp(piece *wsframe.Piece) bool {
+	if t.ending.Load() != 0 || t.deaf.Load() {
+		return true // nobody listens
+	}
+	release, ok := t.stream.HoldIfUp()
+	if ok {
+		defer release()
+		t.write(piece.Kept, piece.Bytes)
+	}
+	return ok
+}
+
+// pongToApp finds out whose ping a pong answers. To answer the last of several is enough (RFC 6455, section 5.5.3).
+func (t *tunnel) pongToApp(piece *wsframe.Piece, m []byte) {
+	w := t.ws
+	if bytes.Equal(m, t.g.pingMark[:]) {
+		return
+	}
+	w.mu.Lock()
+	expected := w.pinged && sum(m) == w.pingSum
+	w.pinged = w.pinged && !expected
+	w.mu.Unlock()
+	if expected {
+		t.surelyToApp(piece)
+	} else {
+		t.beatToApp(piece)
+	}
+}
+
+// answerToApp finds out whose call an answer is for.
+func (t *tunnel) answerToApp(piece *wsframe.Piece) {
+	w := t.ws
+	w.mu.Lock()
+	gateway, expected := w.calls.pop()
+	w.mu.Unlock()
+	switch {
+	case !expected:
+		t.beatToApp(piece)
+	case !gateway:
+		t.surelyToApp(piece)
+	}
+}
+
+// surelyToApp delivers what the app waits for: now, or as soon as it is up. The stream is told that it is settled only then.
+func (t *tunnel) surelyToApp(piece *wsframe.Piece) {
+	w := t.ws
+	w.toApp.Lock()
+	w.late = append(append(w.late, piece.Kept...), piece.Bytes...)
+	w.toApp.Unlock()
+	if release, ok := t.stream.HoldIfThere(); ok {
+		defer release()
+		t.write(nil, nil)
+		return
+	}
+	t.stream.WhenUp(t.deliverLate)
+}
+
+// deliverLate is called when the environment is up. The app's side is then between two frames: the way from the client has
+// put what is late between two of them, and delivers it before it goes on.
+func (t *tunnel) deliverLate() {
+	w := t.ws
+	w.toApp.Lock()
+	t.link.conn.WriteWithin(t.patience)
+	err := w.writeLate(t)
+	w.toApp.Unlock()
+	if err != nil {
+		t.deaf.Store(true)
+		t.link.cut(err)
+	}
+	w.settle(t.stream)
+}
+
+// reply answers the client in the app's name, unless something of the app's is on its way.
+func (t *tunnel) reply(kind wsframe.Kind, payload []byte) bool {
+	w := t.ws
+	w.toClient.Lock()
+	defer w.toClient.Unlock()
+	if !w.mayPutIn(kind) {
+		return false
+	}
+	t.c.conn.WriteWithin(t.g.WriteTimeout)
+	_, err := t.c.conn.Write(wsframe.Append(nil, kind, payload))
+	return err == nil // if not, the next read from the client says so
+}
+
+func (w *webSocket) mayPutIn(kind wsframe.Kind) bool {
+	if kind.Data() {
+		return w.down.BetweenMessages()
+	}
+	return w.down.Between()
+}
+
+// keepCompany does what is due at a sleeping app's client, and returns when there will be something again. It is called by
+// the rounds and does not wait.
+func (t *tunnel) keepCompany(now time.Time) time.Time {
+	next := t.ping(now)
+	if next.IsZero() {
+		return next
+	}
+	if speak := t.speak(now); !speak.IsZero() && speak.Before(next) {
+		return speak
+	}
+	return next
+}
+
+// ping finds out whether the client still lives. Whatever comes from it says so. It returns when to ask again; the zero
+// time if it is dead.
+func (t *tunnel) ping(now time.Time) time.Time {
+	w, interval := t.ws, t.g.ClientPing
+	heard := time.Unix(0, w.heard.Load())
+	if heard.After(w.asked) {
+		w.asked = time.Time{}
+	}
+	if !w.asked.IsZero() {
+		if due := w.asked.Add(interval); now.Before(due) {
+			return due
+		}
+		t.clientDied()
+		return time.Time{}
+	}
+	if due := heard.Add(interval); now.Before(due) {
+		return due
+	}
+	t.putIn(wsframe.Ping, t.g.pingMark[:], func() { w.asked = now })
+	return now.Add(interval)
+}
+
+// speak says what the app would by now. It returns when it would again; the zero time if it does not.
+func (t *tunnel) speak(now time.Time) time.Time {
+	w := t.ws
+	w.mu.Lock()
+	d, every, spoke := w.dialect, w.every, w.spoke
+	w.mu.Unlock()
+	if d == nil || every <= 0 {
+		return time.Time{}
+	}
+	if due := spoke.Add(every); now.Before(due) {
+		return due
+	}
+	kind := wsframe.Text
+	if d.binary {
+		kind = wsframe.Binary
+	}
+	speaks := func() { // before the client can answer
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.spoke = now
+		if d.appCall != "" {
+			w.calls.push(true)
+		}
+	}
+	if !t.putIn(kind, []byte(d.speaks(now)), speaks) {
+		return now.Add(roundTick)
+	}
+	t.g.metrics.beats[d.name].Inc()
+	return now.Add(every)
+}
+
+// putIn sends a frame to the client without waiting, and reports false if it cannot be put in here. sends is called when it
+// can. To a client that takes nothing it counts as sent.
+func (t *tunnel) putIn(kind wsframe.Kind, payload []byte, sends func()) bool {
+	w := t.ws
+	if !w.toClient.TryLock() {
+		return false // the app is being heard
+	}
+	if !w.mayPutIn(kind) {
+		w.toClient.Unlock()
+		return false
+	}
+	sends()
+	var buf [wsframe.MaxSmall]byte
+	frame := wsframe.Append(buf[:0], kind, payload)
+	if !t.c.conn.Parkable() {
+		go func() { // it ends within WriteTimeout
+			defer w.toClient.Unlock()
+			t.c.conn.WriteWithin(t.g.WriteTimeout)
+			t.c.conn.Write(frame)
+		}()
+		return true
+	}
+	defer w.toClient.Unlock()
+	if n, err := t.c.conn.WriteNow(frame); err == nil && n > 0 && n < len(frame) {
+		t.c.conn.Reset() // half a frame is with the client: nothing can follow it
+		t.up.rouse()
+	}
+	return true
+}
+
+// clientDied closes the client's side at once, and the app's when it is up for another reason.
+func (t *tunnel) clientDied() {
+	t.dead.Store(true)
+	t.g.metrics.dead.Inc()
+	t.stream.WhenUp(func() { t.link.cut(errClientGone) })
+	t.c.conn.Reset()
+	t.up.rouse()
+}
