@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/lull-dev/lull/e2e/rig"
@@ -68,13 +70,16 @@ type bare struct {
 }
 
 // startBare starts the app as a plain process and returns at once.
-func startBare() (*bare, error) {
+func startBare() (*bare, error) { return startBareIn(appDir()) }
+
+// startBareIn is startBare for the server in a directory.
+func startBareIn(dir string) (*bare, error) {
 	address, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
 	cmd := exec.Command("node", "server.js")
-	cmd.Dir = appDir()
+	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "PORT="+portOf(address))
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
@@ -107,4 +112,15 @@ func awaitAnswer(ctx context.Context, address string) error {
 		case <-again.C:
 		}
 	}
+}
+
+// waited returns what an answer says it waited for its place.
+func waited(header http.Header) time.Duration {
+	for _, param := range strings.Split(header.Get("Server-Timing"), ";") {
+		if text, ok := strings.CutPrefix(strings.TrimSpace(param), "dur="); ok {
+			ms, _ := strconv.ParseFloat(text, 64)
+			return time.Duration(ms * float64(time.Millisecond))
+		}
+	}
+	return 0
 }

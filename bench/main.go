@@ -1,6 +1,7 @@
 // Command bench measures what Lull costs beside the same server without it, in the same run on the same machine: how
-// long a cold start takes, what a pause adds to the next answer, what the gateway adds to a warm one, and what
-// forwarding costs in processor time compared with Caddy. It prints ratios and medians; -markdown prints them for
+// long a cold start takes, what a pause adds to the next answer, what the gateway adds to a warm one, what forwarding
+// costs in processor time compared with Caddy; how fast apps wake from disk, and what those asleep and their held streams
+// cost. It prints ratios and medians; -markdown prints them for
 // docs/benchmarks.md.
 //
 //	go run ./bench            as root; LULL_BINARY names a binary to measure, without it one is built
@@ -26,6 +27,13 @@ type options struct {
 	rate        int           // requests a second, for the cost of forwarding
 	load        time.Duration // of that load, each time
 	loadRounds  int
+
+	resumeApps   int
+	resumeRounds int
+	heldStreams  int
+	tickTime     time.Duration
+	sleepers     int
+	only         string
 }
 
 func main() {
@@ -36,13 +44,19 @@ func main() {
 	flag.IntVar(&opts.rate, "rate", 1000, "requests a second through a proxy")
 	flag.DurationVar(&opts.load, "load", 10*time.Second, "how long a proxy is under load each time")
 	flag.IntVar(&opts.loadRounds, "loads", 3, "how many times each proxy is under load")
+	flag.IntVar(&opts.resumeApps, "resume-apps", 100, "paused environments that are resumed at random")
+	flag.IntVar(&opts.resumeRounds, "resumes", 600, "resumes")
+	flag.IntVar(&opts.heldStreams, "streams", 10_000, "held streams, or as many as this machine allows a process")
+	flag.DurationVar(&opts.tickTime, "ticks", 15*time.Second, "how long ticks are watched")
+	flag.IntVar(&opts.sleepers, "sleepers", 500, "hibernated environments")
+	flag.StringVar(&opts.only, "only", "", "measure one `part`: isolated, forwarding, wakes, resumes, streams, ticks or many")
 	markdown := flag.Bool("markdown", false, "print Markdown")
 	strict := flag.Bool("strict", false, "exit with 1 if something is over its limit")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 40*time.Minute)
 	defer cancel()
 	rows, err := measure(ctx, opts)
 	if err != nil {
@@ -66,8 +80,14 @@ func measure(ctx context.Context, opts options) (rows []row, err error) {
 	if b.binary, err = rig.Build(ctx, dir); err != nil {
 		return nil, err
 	}
-	for _, run := range []func(context.Context) ([]row, error){b.isolated, b.forwarding} {
-		more, err := run(ctx)
+	for _, part := range []struct {
+		name string
+		run  func(context.Context) ([]row, error)
+	}{{"isolated", b.isolated}, {"forwarding", b.forwarding}, {"", b.asleep}} {
+		if opts.only != "" && part.name != "" && opts.only != part.name {
+			continue
+		}
+		more, err := part.run(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -123,8 +143,13 @@ func stop(ctx context.Context, node *rig.Node, err error) error {
 
 // deploy deploys the bench's app with a manifest of its own.
 func (b bench) deploy(ctx context.Context, node *rig.Node, name, manifest string) error {
+	return b.deployDir(ctx, node, appDir(), name, manifest)
+}
+
+// deployDir is deploy for the app in a directory.
+func (b bench) deployDir(ctx context.Context, node *rig.Node, from, name, manifest string) error {
 	dir := filepath.Join(b.dir, "app-"+name)
-	if err := os.CopyFS(dir, os.DirFS(appDir())); err != nil {
+	if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(dir, "lull.yaml"), []byte(manifest), 0o644); err != nil {

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ var scene struct {
 	dir    string
 	binary string
 	node   func() (*rig.Node, error) // starts it on first use
+	crowd  func() (string, error)    // builds the program on first use
 }
 
 func TestMain(m *testing.M) {
@@ -54,6 +56,7 @@ func play(m *testing.M) int {
 		node, err = rig.Start(ctx, rig.Options{Binary: scene.binary, Dir: dir, Sandbox: "gvisor"})
 		return node, err
 	})
+	scene.crowd = sync.OnceValues(func() (string, error) { return rig.BuildCrowd(ctx, dir) })
 	code := m.Run()
 	if node == nil {
 		return code
@@ -81,6 +84,10 @@ func broken(err error) int {
 
 // ownCopy makes processes of these tests known by their program: no other node runs from that file.
 func ownCopy(binary, dir string) (string, error) {
+	// A process that another test starts meanwhile would inherit the open file, and the kernel runs no program that is
+	// open for writing.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	own := filepath.Join(dir, "bin", "lull")
 	if err := os.MkdirAll(filepath.Dir(own), 0o755); err != nil {
 		return "", err
@@ -122,18 +129,33 @@ func sharedNode(t *testing.T) *stage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &stage{t: t, Node: node}
+	s := &stage{t: t, Node: node}
+	s.logOnFailure()
+	return s
+}
+
+// logOnFailure shows what the node has said since, if the test fails.
+func (s *stage) logOnFailure() {
+	before := len(s.Log())
+	s.t.Cleanup(func() {
+		if s.t.Failed() {
+			lines := strings.Split(s.Log()[before:], "\n")
+			s.t.Logf("the node meanwhile:\n%s", strings.Join(lines[max(0, len(lines)-40):], "\n"))
+		}
+	})
 }
 
 // ownNode starts a node for one test. dir is what it keeps; tests that start one again pass it again.
-func ownNode(t *testing.T, binary, dir string) *stage {
+func ownNode(t *testing.T, binary, dir string, args ...string) *stage {
 	t.Helper()
-	node, err := rig.Start(within(t, 30*time.Second), rig.Options{Binary: binary, Dir: dir, Sandbox: "gvisor"})
+	node, err := rig.Start(within(t, 30*time.Second), rig.Options{Binary: binary, Dir: dir, Sandbox: "gvisor", Args: args})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(node.Kill) // if the test did not get as far as ending it
-	return &stage{t: t, Node: node}
+	s := &stage{t: t, Node: node}
+	s.logOnFailure()
+	return s
 }
 
 // within returns a context that ends with the test, and after d at the latest.

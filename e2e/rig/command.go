@@ -27,6 +27,14 @@ type Environment struct {
 	CPUSeconds  float64   `json:"cpuSeconds"`
 	Since       time.Time `json:"since"`
 	Reason      string    `json:"reason"`
+	Moves       []Move    `json:"moves"` // the last ones, oldest first
+}
+
+// Move is a step of an environment on the ladder.
+type Move struct {
+	At    time.Time `json:"at"`
+	State string    `json:"state"`
+	Why   string    `json:"why"`
 }
 
 // Up reports whether the environment is there: not stopped, not failed.

@@ -46,6 +46,25 @@ func RSS(pid int) (int64, error) {
 	return 0, fmt.Errorf("process %d has no VmRSS", pid)
 }
 
+// StreamsThatFit returns how many of the wanted streams one node can have on this machine: each takes two of the files that
+// its process may have open, the client's side and the environment's. It raises the limit for this process, and so for
+// the node it starts, as far as it may.
+func StreamsThatFit(wanted int) int {
+	const others = 600 // of the node's own: sandboxes, storage, the pool of connections
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return 0
+	}
+	need := uint64(2*wanted + others)
+	if limit.Max < need {
+		raised := syscall.Rlimit{Cur: need, Max: need}
+		if syscall.Setrlimit(syscall.RLIMIT_NOFILE, &raised) == nil {
+			limit = raised
+		}
+	}
+	return min(wanted, (int(min(limit.Max, need))-others)/2)
+}
+
 // CPU returns the processor time, user and system, that a process itself has used.
 func CPU(pid int) (time.Duration, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))

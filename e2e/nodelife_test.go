@@ -1,0 +1,230 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lull-dev/lull/e2e/rig"
+)
+
+// SIGTERM puts everything on disk; the node that comes after wakes it with its memory as it was. Clients are told to come
+// back (1012).
+func TestTermPutsAllOnDisk(t *testing.T) {
+	t.Parallel()
+	s, binary, dir := ownProgram(t)
+	states := map[string]string{"was-up": "idle: {pause: 1h, hibernate: 2h}", "was-paused": "idle: {pause: 300ms, hibernate: 2h}",
+		"was-on-disk": "idle: {pause: 300ms, hibernate: 600ms}"}
+	crowds, before := map[string]*crowd{}, map[string]rig.Environment{}
+	for app, idle := range states {
+		s.deploy(copyApp(t, "ws-numbers", map[string]string{"lull.yaml": "scale: {max: 1}\nstream: {quiet: 300ms}\n" + idle + "\n"}), app)
+		for range 3 {
+			s.get(app, "/")
+		}
+		crowds[app] = s.gather(5, 0, app, "/")
+	}
+	for app, state := range map[string]string{"was-up": "running", "was-paused": "paused", "was-on-disk": "hibernated"} {
+		before[app] = s.awaitState(app, state)
+	}
+	s.end(binary)
+	for app, c := range crowds {
+		r := c.until(10*time.Second, "its clients are told", func(r rig.CrowdReport) bool { return r.Open == 0 })
+		if r.Closes["1012"] != c.size {
+			t.Errorf("%s: streams ended by %v, want 1012", app, r.Closes)
+		}
+	}
+
+	s = ownNode(t, binary, dir)
+	for app := range states {
+		if asleep := s.awaitState(app, "hibernated"); asleep.ID != before[app].ID || asleep.Streams != 0 {
+			t.Errorf("after the start there is %+v, want %s without streams", asleep, before[app].ID)
+		}
+		if a := s.get(app, "/"); a.Took != "wake" || a.Body != "4" || a.Environment != before[app].ID {
+			t.Errorf("%s: the first request came by %q, and was number %s of %s; want by \"wake\", 4, of %s", app, a.Took, a.Body, a.Environment, before[app].ID)
+		}
+		c := s.gather(5, 0, app, "/")
+		c.checkAllHear("say-all hello", 10*time.Second)
+	}
+	s.end(binary)
+}
+
+// With memory for a few, ten apps are used in turn: the longest idle go down early, and nobody is killed.
+func TestMemoryIsShared(t *testing.T) {
+	t.Parallel()
+	s, binary, _ := ownProgram(t, "--memory", "400MB")
+	const apps = 10
+	app := func(i int) string { return fmt.Sprintf("tenant-%d", i) }
+	for i := range apps {
+		s.deploy(copyApp(t, "ws-numbers", map[string]string{"lull.yaml": "scale: {max: 1}\nidle: {pause: 500ms, hibernate: 1h}\n" +
+			"resources: {memory: 96MB}\n"}), app(i))
+	}
+	for round := 1; round <= 3; round++ {
+		for i := range apps {
+			if a := s.get(app(i), "/"); a.Body != fmt.Sprint(round) {
+				t.Errorf("round %d: %s has counted %s: it has lost its memory (came by %q)", round, app(i), a.Body, a.Took)
+			}
+			var used int64
+			for _, e := range s.all() {
+				used += e.MemoryBytes
+			}
+			if used > 400<<20 {
+				t.Errorf("environments use %s, more than they may", megabytes(used))
+			}
+		}
+	}
+	down := 0
+	for _, e := range s.all() {
+		if e.State == "hibernated" {
+			down++
+		}
+		if e.State == "failed" {
+			t.Errorf("an environment failed: %+v", e)
+		}
+	}
+	if down < apps-4 {
+		t.Errorf("%d environments are on disk, want at least %d", down, apps-4)
+	}
+	s.end(binary)
+}
+
+// all lists the environments of all apps.
+func (s *stage) all() []rig.Environment {
+	s.t.Helper()
+	result := s.command("ps", "--json")
+	if result.Code != 0 {
+		s.t.Fatalf("lull ps: %s", result)
+	}
+	return decode[[]rig.Environment](s.t, result.Stdout)
+}
+
+// What does not fit beside others that are busy waits, or is refused in good form; those that are busy are not harmed.
+func TestMemoryThatIsBusyIsNotTaken(t *testing.T) {
+	t.Parallel()
+	s, binary, _ := ownProgram(t, "--memory", "400MB") // for two, with what a sandbox needs itself
+	const manifest = "scale: {max: 1}\nresources: {memory: 120MB}\ntimeout: {queue: 3s}\nidle: {pause: 200ms, hibernate: 1h}\n"
+	for _, app := range []string{"first", "second", "third"} {
+		s.deploy(copyApp(t, "slow", map[string]string{"lull.yaml": manifest}), app)
+	}
+	var busy sync.WaitGroup
+	for _, app := range []string{"first", "second"} {
+		busy.Go(func() {
+			if replies := s.storm(app, "/?ms=8000", 1); replies[0].err != nil || replies[0].Status != http.StatusOK {
+				t.Errorf("a busy one was harmed: %d %s %v", replies[0].Status, replies[0].Body, replies[0].err)
+			}
+		})
+		s.awaitBusy(app)
+	}
+	a := s.try(http.MethodGet, "third", "/?ms=0", "")
+	if a.Status != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" || a.Header.Get("Lull-Error") == "" {
+		t.Errorf("what does not fit was answered with %d %v", a.Status, a.Header)
+	}
+	busy.Wait()
+	s.get("third", "/?ms=0")
+	s.end(binary)
+}
+
+// One environment goes down and up again and again: nothing of it adds up in the node or on the machine. 300 pauses and 30
+// hibernations; at full length 10,000 and 1,000.
+func TestRoundsAddNothing(t *testing.T) {
+	for _, ladder := range []struct {
+		name, idle, took, asleep string
+		rounds                   int
+	}{
+		{"pauses", "idle: {pause: 10ms, hibernate: 1h}\n", "resume", "paused", times(300, 10_000)},
+		{"hibernations", "idle: {pause: 10ms, hibernate: 20ms}\n", "wake", "hibernated", times(30, 1000)},
+	} {
+		t.Run(ladder.name, func(t *testing.T) {
+			s, binary, _ := ownProgram(t)
+			s.deploy(copyApp(t, "ws-numbers", map[string]string{"lull.yaml": "scale: {max: 1}\nstream: {quiet: 10ms}\n" + ladder.idle}), "rounds")
+			client := s.Client()
+			defer client.CloseIdleConnections()
+			c := s.gather(20, 0, "rounds", "/")
+			c.checkAllHear("say-all hello", 20*time.Second) // who has spoken costs more than who has not
+			done := 0
+			s.goRound(client, ladder.took, 20, &done) // what is made at first is not growth
+			before := s.belongings(ladder.asleep)
+			began := time.Now()
+			s.goRound(client, ladder.took, ladder.rounds, &done)
+			t.Logf("%d rounds in %s", ladder.rounds, time.Since(began).Round(time.Second))
+			c.checkUndisturbed()
+			c.checkAllHear("say-all hello", 20*time.Second)
+			after := s.belongings(ladder.asleep)
+			t.Logf("before: %+v, after: %+v", before, after)
+			before.checkGrowth(t, after)
+			s.end(binary)
+		})
+	}
+}
+
+// goRound asks until so many answers have come by way of took. The app's counter must count every request.
+func (s *stage) goRound(client *http.Client, took string, rounds int, asked *int) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Duration(rounds)*500*time.Millisecond+30*time.Second)
+	defer cancel()
+	again := time.NewTicker(30 * time.Millisecond)
+	defer again.Stop()
+	for rounds > 0 {
+		*asked++
+		a, err := ask(ctx, client, http.MethodGet, s.URL("rounds", "/"), "")
+		if err != nil || a.Status != http.StatusOK || a.Body != fmt.Sprint(*asked) {
+			s.t.Fatalf("request %d was answered with %d %.200q (%v) by %q", *asked, a.Status, a.Body, err, a.Took)
+		}
+		if a.Took == took {
+			rounds--
+		}
+		if took == "wake" {
+			s.awaitGone(ctx)
+		}
+		<-again.C
+	}
+}
+
+// awaitGone waits until nothing runs from the snapshotted environment, or ctx ends.
+func (s *stage) awaitGone(ctx context.Context) {
+	s.t.Helper()
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for ctx.Err() == nil {
+		values, err := s.Metrics(ctx)
+		if err == nil && values[`lull_environments{app="rounds",state="hibernated"}`] == 1 {
+			return
+		}
+		<-look.C
+	}
+}
+
+// belongings is what a node has of things that could add up.
+type belongings struct {
+	rss        int64
+	files      float64
+	goroutines float64
+	holdings   int // namespaces, mounts, cgroups and the rest
+}
+
+// belongings counts them while the environment is asleep.
+func (s *stage) belongings(asleep string) (b belongings) {
+	s.t.Helper()
+	s.awaitState("rounds", asleep)
+	values := s.counters()
+	rss, err := rig.RSS(s.PID())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	b = belongings{rss: rss, files: values["process_open_fds"], goroutines: values["go_goroutines"]}
+	b.holdings = len(rig.Holdings(s.Slot))
+	return b
+}
+
+// checkGrowth allows what comes and goes: a connection, a sandbox created ahead, memory that is collected later.
+func (b belongings) checkGrowth(t *testing.T, after belongings) {
+	t.Helper()
+	if b.goroutines == 0 || b.files == 0 {
+		t.Error("/metrics has no go_goroutines or no process_open_fds")
+	}
+	if after.rss > b.rss+32<<20 || after.files > b.files+20 || after.goroutines > b.goroutines+30 || after.holdings > b.holdings+10 {
+		t.Errorf("it has grown from %+v to %+v", b, after)
+	}
+}
