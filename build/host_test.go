@@ -93,6 +93,7 @@ func (b *hostBox) Pause(context.Context) error                 { return sandbox.
 func (b *hostBox) Resume(context.Context) error                { return sandbox.ErrUnsupported }
 func (b *hostBox) Snapshot(context.Context, string) error      { return sandbox.ErrUnsupported }
 func (b *hostBox) Vacate() error                               { return sandbox.ErrUnsupported }
+func (b *hostBox) Unread(context.Context) (int, error)         { return 0, sandbox.ErrUnsupported }
 func (b *hostBox) Usage() (sandbox.Usage, error)               { return sandbox.Usage{}, sandbox.ErrUnsupported }
 func (b *hostBox) Done() <-chan struct{}                       { return b.done }
 

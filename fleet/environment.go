@@ -58,6 +58,7 @@ type environment struct {
 	beats     int       // moments in which heartbeats are written to streams
 	beat      time.Time // when the last of them was over
 	unsettled int       // streams that are in the middle of something
+	unread    time.Time // when the app was last seen to have input that it has not read; zero: it had none
 	sinking   time.Time // when the step down began that its goal asks for
 	writing   bool      // its snapshot is being written: nothing may come in
 	tick      tick
@@ -206,7 +207,7 @@ func (e *environment) aim(goal lull.State, why string) {
 	e.goal, e.cause = goal, why
 	if goal != lull.Running {
 		e.tick.on = false
-		e.sinking = time.Now()
+		e.sinking, e.unread = time.Now(), time.Time{}
 	}
 	e.yielded()
 	e.wake()

@@ -128,6 +128,36 @@ func TestHibernateAndWake(t *testing.T) {
 	}, disk)
 }
 
+// An app does not fall asleep with a message that it has not read: its answer would come with the next one.
+func TestUnreadInputIsNotSleptOver(t *testing.T) {
+	_, disk := onDisk(t, 0)
+	inBubble(t, func(t *testing.T, w *world) {
+		w.Use(release(1, "late", func(m *lull.Manifest) {
+			m.Idle.Pause, m.Idle.Hibernate, m.Stream.Quiet = 0, lull.Duration(time.Millisecond), lull.Duration(time.Millisecond)
+		}))
+		p, err := w.Acquire(t.Context(), fleet.Want{Why: "GET /socket", Stream: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, s := w.dial(p), p.Stream()
+		defer s.Close()
+		p.Free()
+		done, err := s.Hold(t.Context(), "websocket data")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.WriteString(conn, "hello")
+		done()
+		heard := make([]byte, 5)
+		conn.SetReadDeadline(time.Now().Add(time.Second))
+		if _, readErr := io.ReadFull(conn, heard); err != nil || readErr != nil || string(heard) != "hello" {
+			t.Errorf("heard %q: %v, %v", heard, err, readErr)
+		}
+		sleep(time.Second)
+		w.is("hibernated")
+	}, disk)
+}
+
 // A connection that arrives while a snapshot is being written gets the environment back as soon as that is possible, and
 // the snapshot is thrown away.
 func TestHibernationIsCalledOff(t *testing.T) {

@@ -166,6 +166,7 @@ func (k *keeper) closeOutput() {
 // keep takes the environment where it is wanted until it is to be stopped (nil) or dies.
 func (k *keeper) keep() *failure {
 	for {
+		k.digested()
 		var step lull.State
 		var left bool
 		k.change(func(b *ledger, e *environment, now time.Time) {
@@ -195,6 +196,28 @@ func (k *keeper) keep() *failure {
 			return fail
 		}
 	}
+}
+
+// digested finds out whether the app has read what its streams have brought, if that matters: asleep with a message in
+// its hands it would not answer before the next one came.
+func (k *keeper) digested() {
+	var matters bool
+	k.change(func(_ *ledger, e *environment, now time.Time) {
+		matters = e.open > 0 && e.state == lull.Running && (e.goal == lull.Paused || e.goal == lull.Hibernated) &&
+			now.Before(e.sinking.Add(unreadTime))
+	})
+	if !matters {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), verbTime)
+	defer cancel()
+	unread, err := k.box.Unread(ctx)
+	k.change(func(_ *ledger, e *environment, now time.Time) {
+		e.unread = time.Time{}
+		if err == nil && unread > 0 {
+			e.unread = now
+		}
+	})
 }
 
 // watch waits until the environment is wanted elsewhere or dies.

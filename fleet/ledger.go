@@ -133,6 +133,9 @@ func (b *ledger) begin(g *generation, why string, now time.Time) *environment {
 // shrink takes environments that are idle down the ladder, and closes streams that were quiet for too long.
 func (b *ledger) shrink(g *generation, now time.Time) (next time.Time) {
 	falls, next := scale.Down(now, g.rules, g.look(now))
+	if !next.After(now) {
+		next = time.Time{} // a step that is put off, or under way: when it is done everything is looked at again
+	}
 	for _, fall := range falls {
 		e, why := g.environments[fall.Index], fmt.Sprintf("idle %s", round(fall.Idle))
 		if fall.To == lull.Stopped {

@@ -21,8 +21,11 @@ const (
 	// settleTime is how long streams that are in the middle of something put a step down off: longer than the answer to a
 	// ping takes, and not so long that many clients, one of which is always being pinged, would keep the app up.
 	settleTime = time.Second
-	// digestTime is how long an app has for a heartbeat that it got.
+	// digestTime is how long an app has for a heartbeat that it got, and after how long it is asked again whether it has
+	// read everything.
 	digestTime = 10 * time.Millisecond
+	// unreadTime is how long input that the app has not read puts a step down off.
+	unreadTime = 5 * time.Second
 )
 
 const tickWhy = "tick"
@@ -85,6 +88,8 @@ func (e *environment) settled(now time.Time) time.Time {
 	last := e.sinking.Add(settleTime)
 	digested := e.beat.Add(digestTime)
 	switch {
+	case now.Before(e.unread.Add(digestTime)) && now.Before(e.sinking.Add(unreadTime)):
+		return e.unread.Add(digestTime) // the keeper then asks again
 	case !now.Before(last):
 		return time.Time{}
 	case e.unsettled > 0 || e.beats > 0:

@@ -48,25 +48,32 @@ var programs = map[string]sandboxtest.Program{
 	"broken":  sandboxtest.Exits(1, 50*time.Millisecond, "cannot find module express"),
 	"silent":  sandboxtest.Silent("waiting for a database"),
 	"literal": after(startTime, sandboxtest.HTTPOn("127.0.0.1:3000", hello)),
-	"echo":    after(startTime, echo),
+	"echo":    after(startTime, echoAfter(0)),
+	"late":    after(startTime, echoAfter(300*time.Millisecond)),
 	"v6":      after(startTime, sandboxtest.HTTPOn("[::]:5000", hello)),
 }
 
-// echo answers every byte with the same.
-func echo(p *sandboxtest.Process) int {
-	l, err := p.Listen("0.0.0.0:8080")
-	if err != nil {
-		return 1
-	}
-	for {
-		conn, err := l.Accept()
+// echoAfter answers every byte with the same. It begins to read from a connection that long after it was made.
+func echoAfter(d time.Duration) sandboxtest.Program {
+	return func(p *sandboxtest.Process) int {
+		l, err := p.Listen("0.0.0.0:8080")
 		if err != nil {
-			return 0
+			return 1
 		}
-		go func() { // ends with the connection
-			defer conn.Close()
-			io.Copy(conn, conn)
-		}()
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return 0
+			}
+			go func() { // ends with the connection
+				defer conn.Close()
+				select {
+				case <-time.After(d):
+					io.Copy(conn, conn)
+				case <-p.Done():
+				}
+			}()
+		}
 	}
 }
 

@@ -130,6 +130,10 @@ type Sandbox interface {
 	// ended (ErrExited); then it is to be closed.
 	Vacate() error
 
+	// Unread returns on how many TCP connections from outside bytes have come in that the app has not read. A driver
+	// without Capabilities.Snapshot may not know and return 0.
+	Unread(ctx context.Context) (connections int, err error)
+
 	// Usage reads the sandbox's resource counters.
 	Usage() (Usage, error)
 

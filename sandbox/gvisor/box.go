@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -141,6 +143,18 @@ func (b *box) Listeners(ctx context.Context) ([]sandbox.Listener, error) {
 	}
 	listeners, err := b.line.listeners(ctx)
 	return listeners, b.failed("list the listeners of", err, dyingMoment)
+}
+
+// Unread asks the sentry.
+func (b *box) Unread(ctx context.Context) (int, error) {
+	if b.ended() {
+		return 0, sandbox.ErrExited
+	}
+	text, err := b.line.ask(ctx, askUnread)
+	if err != nil {
+		return 0, b.failed("look at the connections of", err, dyingMoment)
+	}
+	return strconv.Atoi(strings.TrimSpace(text))
 }
 
 // Usage reads the counters of the sandbox's cgroup. They include gVisor's own needs.

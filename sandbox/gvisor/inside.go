@@ -76,6 +76,8 @@ func (in *inside) runLine() {
 		case question[0] == askCut:
 			in.cut()
 			in.tell(tellAnswer)
+		case question[0] == askUnread:
+			in.tell(fmt.Sprintf("%s %d", tellAnswer, in.unread()))
 		}
 	}
 }

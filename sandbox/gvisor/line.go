@@ -26,6 +26,7 @@ const (
 	askListeners = 'l' // from the node, one byte: what the app listens on
 	askWider     = 'w' // what of that the app wanted narrower
 	askCut       = 'c' // to cut the app's connections with the outside
+	askUnread    = 'u' // on how many of those something has come in that the app has not read
 
 	tellAnswer  = "answer"  // from the sentry, a line each, words divided by spaces: to the oldest question
 	tellRefused = "refused" // the app was refused a process

@@ -2,6 +2,7 @@ package gvisor
 
 import (
 	"encoding/json"
+	"iter"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -95,21 +96,40 @@ func (in *inside) widened() string {
 // cut ends the app's TCP connections with the outside, as if the far side had reset them. Those of the app with itself
 // go on, and so do its listeners.
 func (in *inside) cut() {
-	k := in.kernel.Load()
-	if k == nil {
-		return
+	for endpoint := range in.connections() {
+		endpoint.Abort()
 	}
-	network, ok := k.RootNetworkNamespace().Stack().(*netstack.Stack)
-	if !ok {
-		return
-	}
-	for _, each := range network.Stack.RegisteredEndpoints() {
-		endpoint, ok := each.(*tcp.Endpoint)
-		if !ok || !isConnected(endpoint.EndpointState()) {
-			continue
+}
+
+// unread counts the connections with the outside on which something has come in that the app has not read.
+func (in *inside) unread() (count int) {
+	for endpoint := range in.connections() {
+		if n, err := endpoint.GetSockOptInt(tcpip.ReceiveQueueSizeOption); err == nil && n > 0 {
+			count++
 		}
-		if far, err := endpoint.GetRemoteAddress(); err == nil && !isLoopback(far.Addr) {
-			endpoint.Abort()
+	}
+	return count
+}
+
+// connections goes through the app's TCP connections with the outside.
+func (in *inside) connections() iter.Seq[*tcp.Endpoint] {
+	return func(yield func(*tcp.Endpoint) bool) {
+		k := in.kernel.Load()
+		if k == nil {
+			return
+		}
+		network, ok := k.RootNetworkNamespace().Stack().(*netstack.Stack)
+		if !ok {
+			return
+		}
+		for _, each := range network.Stack.RegisteredEndpoints() {
+			endpoint, ok := each.(*tcp.Endpoint)
+			if !ok || !isConnected(endpoint.EndpointState()) {
+				continue
+			}
+			if far, err := endpoint.GetRemoteAddress(); err == nil && !isLoopback(far.Addr) && !yield(endpoint) {
+				return
+			}
 		}
 	}
 }

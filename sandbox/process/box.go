@@ -262,5 +262,8 @@ func (b *box) isEnded() bool {
 // Snapshot is not supported: processes of this machine cannot be put on disk.
 func (b *box) Snapshot(context.Context, string) error { return sandbox.ErrUnsupported }
 
+// Unread does not know: there are no snapshots to lose anything in.
+func (b *box) Unread(context.Context) (int, error) { return 0, nil }
+
 // Vacate is not supported, as there are no snapshots.
 func (b *box) Vacate() error { return sandbox.ErrUnsupported }

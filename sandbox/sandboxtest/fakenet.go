@@ -151,6 +151,12 @@ func newPipe() *pipe {
 	return p
 }
 
+func (p *pipe) filled() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.data) > 0 && !p.noReader
+}
+
 // deadline is when reads or writes fail. Guarded by the pipe's mu.
 type deadline struct {
 	at    time.Time

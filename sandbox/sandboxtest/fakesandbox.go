@@ -171,6 +171,21 @@ func (s *FakeSandbox) Paused() bool {
 	return s.paused
 }
 
+// Unread is part of sandbox.Sandbox.
+func (s *FakeSandbox) Unread(context.Context) (count int, err error) {
+	if err := s.alive(); err != nil {
+		return 0, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for p := range s.pipes {
+		if p.readerHeld && p.filled() {
+			count++
+		}
+	}
+	return count, nil
+}
+
 // Usage makes numbers up: 16 MB, and a hundredth of the time it was not paused, more if it spins.
 func (s *FakeSandbox) Usage() (sandbox.Usage, error) {
 	if err := s.alive(); err != nil {
