@@ -8,7 +8,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race lint bench clean install-deps
+.PHONY: help build demo test race soak lint bench clean install-deps
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -30,6 +30,11 @@ test: ## all tests, as .ci/run does them
 race: ## all tests that can, with the race detector, again and again: make race COUNT=10
 	@make/deps.sh test
 	go test -race -count=$(or $(COUNT),5) $$(make/packages.sh race)
+
+soak: ## the long runs: 10,000 pauses, 1,000 hibernations, 5 minutes of messages
+	@make/deps.sh test
+	@$(MAKE) --no-print-directory build
+	LULL_E2E_FULL=1 LULL_BINARY=$(CURDIR)/bin/lull CGO_ENABLED=0 go test -trimpath -count=1 -timeout 120m -run 'EveryMessage|RoundsAdd' -v ./e2e
 
 lint: ## gofmt, go vet, staticcheck, govulncheck
 	@make/lint.sh $(STATICCHECK) $(GOVULNCHECK)

@@ -151,9 +151,12 @@ func TestRoundsAddNothing(t *testing.T) {
 			t.Logf("%d rounds in %s", ladder.rounds, time.Since(began).Round(time.Second))
 			c.checkUndisturbed()
 			c.checkAllHear("say-all hello", 20*time.Second)
-			after := s.belongings(ladder.asleep)
+			var after belongings
+			eventually(t, 20*time.Second, "what was needed for the last message is given back", func() (bool, any) {
+				after = s.belongings(ladder.asleep)
+				return before.covers(after), fmt.Sprintf("before: %+v, after: %+v", before, after)
+			})
 			t.Logf("before: %+v, after: %+v", before, after)
-			before.checkGrowth(t, after)
 			s.end(binary)
 		})
 	}
@@ -218,13 +221,8 @@ func (s *stage) belongings(asleep string) (b belongings) {
 	return b
 }
 
-// checkGrowth allows what comes and goes: a connection, a sandbox created ahead, memory that is collected later.
-func (b belongings) checkGrowth(t *testing.T, after belongings) {
-	t.Helper()
-	if b.goroutines == 0 || b.files == 0 {
-		t.Error("/metrics has no go_goroutines or no process_open_fds")
-	}
-	if after.rss > b.rss+32<<20 || after.files > b.files+20 || after.goroutines > b.goroutines+30 || after.holdings > b.holdings+10 {
-		t.Errorf("it has grown from %+v to %+v", b, after)
-	}
+// covers allows what comes and goes: a connection, a sandbox created ahead, memory that is collected later.
+func (b belongings) covers(after belongings) bool {
+	return b.goroutines > 0 && b.files > 0 && // /metrics has them
+		after.rss <= b.rss+32<<20 && after.files <= b.files+20 && after.goroutines <= b.goroutines+30 && after.holdings <= b.holdings+10
 }

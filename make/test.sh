@@ -19,6 +19,6 @@ if [ -n "$plain" ]; then
   # runs beside a test that measures time; then one package after the other.
   export CGO_ENABLED=0
   go test -trimpath -exec true $plain >/dev/null || true
-  go test -trimpath -p 1 -count=1 -timeout 12m $plain || failed=1
+  go test -trimpath -p 1 -count=1 -timeout 30m $plain || failed=1
 fi
 exit "$failed"
