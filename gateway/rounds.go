@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -33,6 +34,8 @@ type rounds struct {
 	mu      sync.Mutex // guards what follows
 	members map[attended]*standing
 	running bool
+	slept   int       // streams that have fallen asleep since memory was last given back
+	last    time.Time // when the last of them did
 	watch   sync.WaitGroup
 }
 
@@ -89,7 +92,28 @@ func (r *rounds) run() {
 		}
 		r.note(called)
 		clear(called)
+		if r.lull(now) {
+			debug.FreeOSMemory()
+		}
 	}
+}
+
+// What many streams have needed while they moved is garbage when they sleep, and there may be nothing to make the
+// collector run for a long time.
+const (
+	manyAsleep = 500
+	calmTime   = 2 * time.Second
+)
+
+// lull reports whether many streams have fallen asleep, and no more do: then memory is given back, once.
+func (r *rounds) lull(now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.slept < manyAsleep || now.Sub(r.last) < calmTime {
+		return false
+	}
+	r.slept = 0
+	return true
 }
 
 // call is a member whose turn it is.
@@ -123,6 +147,10 @@ func (r *rounds) look(called []call, now time.Time) ([]call, bool) {
 		if asleep != s.asleep {
 			s.asleep = asleep
 			r.count(asleep)
+			if asleep {
+				r.slept++
+				r.last = now
+			}
 		}
 		called = append(called, call{e: e, s: s, asleep: asleep})
 	}
