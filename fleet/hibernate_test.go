@@ -390,16 +390,19 @@ func TestWakesTakeTurns(t *testing.T) {
 		sleep(10 * time.Second)
 		w.is("hibernated hibernated hibernated hibernated")
 		w.fake.Before(slowly("restore", slow))
-		began := time.Now()
 		for range 4 {
-			go w.acquire("GET /")
+			go func() {
+				if _, err := w.Acquire(t.Context(), fleet.Want{Why: "GET /"}); err != nil {
+					t.Error(err)
+				}
+			}()
 		}
-		for done, at := range []time.Duration{0, 2, 2, 4} {
-			_ = done
-			sleep(began.Add(at*slow/2 + slow/4).Sub(time.Now()))
-		}
-		if got := strings.Count(w.states(), "running"); got != 4 {
-			t.Errorf("%d of 4 run after two turns", got)
+		for _, want := range []int{0, 2, 4} {
+			sleep(slow / 2)
+			if got := strings.Count(w.states(), "running"); got != want {
+				t.Errorf("%d run, want %d", got, want)
+			}
+			sleep(slow / 2)
 		}
 	}, disk, func(c *fleet.Config) { c.Wakes = capacity.NewTurns(2) })
 }

@@ -126,8 +126,8 @@ func TestDamage(t *testing.T) {
 	for name, damage := range map[string]func(path string) error{
 		"truncated": func(path string) error { return os.Truncate(path, 3) },
 		"extended":  func(path string) error { return os.Truncate(path, 300) },
-		"missing": os.Remove,
-		"a pipe":  func(path string) error { return errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)) },
+		"missing":   os.Remove,
+		"a pipe":    func(path string) error { return errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)) },
 	} {
 		for _, file := range []string{"state", "pages", "sealed.json"} {
 			dir := filepath.Join(t.TempDir(), "snapshots")

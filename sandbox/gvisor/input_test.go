@@ -51,12 +51,18 @@ func TestInputComesBeforeTimers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
+	paused := false
 	ask := func(wake func() error) string {
 		t.Helper()
 		answer := make([]byte, 1)
 		conn.SetDeadline(time.Now().Add(10 * time.Second))
 		if _, err := conn.Write([]byte("?")); err != nil {
 			t.Fatal(err)
+		}
+		for arrived, err := 0, error(nil); paused && arrived == 0; { // it takes a moment to get there
+			if arrived, err = sb.Unread(t.Context()); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if err := wake(); err != nil {
 			t.Fatal(err)
@@ -80,6 +86,7 @@ func TestInputComesBeforeTimers(t *testing.T) {
 		if err := sb.Pause(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+		paused = true
 		<-time.After(400 * time.Millisecond) // longer than it waits
 		up := resume
 		if round > 8 {

@@ -61,7 +61,7 @@ func (s *suite) restoreDamaged(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	b = s.wake(t, b, dir)
+	s.wake(t, b, dir)
 	if got := line.ask("kept", "word").text(t); got != "remembered" {
 		t.Errorf("remembers %q", got)
 	}
@@ -117,7 +117,7 @@ func (s *suite) snapshotOntoFullDisk(t *testing.T) {
 			t.Errorf("with %s it answers %q", size, got)
 		}
 	}
-	b = s.wake(t, b, b.sleep())
+	s.wake(t, b, b.sleep())
 	if got := line.ask("kept", "word").text(t); got != "remembered" {
 		t.Errorf("remembers %q", got)
 	}

@@ -232,7 +232,7 @@ func (s *suite) resumeAfterSnapshot(t *testing.T) {
 	if err := b.Vacate(); err != nil {
 		t.Fatalf("vacate: %v", err)
 	}
-	b = s.wake(t, b, dir)
+	s.wake(t, b, dir)
 	if got := line.ask("echo", "restored").text(t); got != "restored" {
 		t.Errorf("answers %q after the restore", got)
 	}
