@@ -298,10 +298,13 @@ func TestRestoreThatHangs(t *testing.T) {
 	s.numbers("numbers", "")
 	s.get("numbers", "/")
 	c := s.gather(3, 0, "numbers", "/")
-	asleep := s.awaitState("numbers", "hibernated")
+	var asleep rig.Environment
 	var began time.Time
 	var a answer
-	for caught := false; !caught; { // a restore may be over too soon to be stopped
+	for try, caught := 1, false; !caught; try++ { // a restore may be over too soon to be stopped
+		if try > 20 {
+			t.Fatal("no restore could be stopped")
+		}
 		asleep = s.awaitState("numbers", "hibernated")
 		stopped := make(chan bool, 1)
 		go func() { stopped <- s.catch(binary, asleep.ID, "waking", syscall.SIGSTOP) }()
