@@ -141,6 +141,12 @@ func BenchmarkWake(b *testing.B) {
 			must(err)
 			size += info.Size()
 		}
+		if os.Getenv("LULL_NO_SPARE") != "" {
+			must(driver.spares.drop())
+		} else {
+			for pause := time.NewTicker(10 * time.Millisecond); !driver.hasSpare(); <-pause.C {
+			}
+		}
 		b.StartTimer()
 		began = time.Now()
 		sb, err = driver.Restore(b.Context(), spec, dir)
@@ -247,4 +253,11 @@ func BenchmarkSandbox(b *testing.B) {
 			must(err)
 		}
 	})
+}
+
+// hasSpare reports whether a spare is ready.
+func (d *Driver) hasSpare() bool {
+	d.spares.mu.Lock()
+	defer d.spares.mu.Unlock()
+	return d.spares.ready != nil
 }

@@ -26,9 +26,9 @@ import (
 // and in newOutput, end with the sandbox's processes, and Close waits for them.
 type box struct {
 	driver *Driver
-	spec   sandbox.Spec
-	dir    string // its bundle and gVisor's state
-	undo   undo   // what Close does; not changed after the start
+	spec   sandbox.Spec // a spare's own until it is given to an environment; gVisor goes by that one's id for ever
+	dir    string       // its bundle and gVisor's state
+	undo   undo         // what Close does; not changed after the start
 
 	link      *network.Link
 	cgroup    *cgroup
@@ -39,6 +39,7 @@ type box struct {
 	container *container.Container // used by start and Close only: it is not safe for more
 	sentry    *runsc.Sandbox
 	process   pidfd // the sentry's
+	maker     maker // of a spare: see thisMaker
 
 	verbs  sync.Mutex // held while the sandbox is paused, resumed, saved or vacated, and guards:
 	paused bool
@@ -113,7 +114,7 @@ func (b *box) turn(ctx context.Context, verb string, paused bool, call func(id s
 	if b.paused == paused {
 		return nil
 	}
-	if err := call(b.spec.ID); err != nil {
+	if err := call(b.sentry.ID); err != nil {
 		return b.failed(verb, err, dyingMoment)
 	}
 	b.paused = paused
@@ -188,7 +189,7 @@ func (b *box) ask() error {
 	if err := b.Resume(context.Background()); err != nil {
 		return err
 	}
-	return b.failed("signal", b.sentry.SignalContainer(b.spec.ID, unix.SIGTERM, false), dyingMoment)
+	return b.failed("signal", b.sentry.SignalContainer(b.sentry.ID, unix.SIGTERM, false), dyingMoment)
 }
 
 // kill ends the sandbox's processes. The sentry is the first in its process namespace: all others go with it.

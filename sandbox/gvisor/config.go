@@ -33,10 +33,14 @@ func configure(dir, scratch, namespace string, disk lull.Size) (*config.Config, 
 		"overlay2":                overlay,
 		"file-access-mounts":      "exclusive", // nobody else changes the files while a sandbox has them
 		"gofer-network-namespace": namespace,   // it has no use for one, and making or keeping an empty one costs time
+		"restore-spec-validation": "ignore",    // the spec is a spare's, and openSnapshot has seen to it
 		"host-settings":           "ignore",    // not looked at in every start
 		"allow-connected-on-save": "true",      // else a snapshot that leaves the sandbox alive marks its connections as ended
 	}
 	maps.Copy(settings, extraSettings)
+	if namespace == "" {
+		settings["gofer-network-namespace"] = "new"
+	}
 	flags := flag.NewFlagSet("gvisor", flag.ContinueOnError)
 	config.RegisterFlags(flags)
 	for _, name := range slices.Sorted(maps.Keys(settings)) {

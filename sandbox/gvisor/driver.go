@@ -59,6 +59,7 @@ type Driver struct {
 	scratch string
 	dir     string // of all sandboxes
 	cgroups cgroupHost
+	spares  spares
 
 	mu        sync.Mutex               // guards what follows
 	sandboxes map[string]*box          // by id; nil while it starts
@@ -105,6 +106,7 @@ func New(opts Options) (_ *Driver, err error) {
 	if err := makeEtc(d.etc(), opts.Network.NameServers()); err != nil {
 		return nil, err
 	}
+	d.spares.make = d.makeSpare
 	return d, nil
 }
 
@@ -177,6 +179,7 @@ func (d *Driver) open(ctx context.Context, spec sandbox.Spec, from *snapshot) (*
 		return nil, err
 	}
 	defer d.starting.Done()
+	defer d.spares.busy(from != nil)()
 	var b *box
 	var err error
 	started := make(chan struct{})
@@ -230,13 +233,14 @@ func (d *Driver) Close() error {
 	d.closed = true
 	d.mu.Unlock()
 	d.starting.Wait()
+	spares := d.spares.close()
 
 	errs := make(chan error)
 	left := d.left()
 	for _, b := range left {
 		go func() { errs <- b.Close() }() // the loop below waits
 	}
-	var all []error
+	all := []error{spares}
 	for range left {
 		all = append(all, <-errs)
 	}

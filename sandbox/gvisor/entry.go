@@ -50,7 +50,8 @@ func Main() bool {
 // postponeGC keeps the garbage collector out of a start, of which it takes 7 ms: nothing of what is made there is garbage.
 func postponeGC() {
 	const whileStarting = 3 * time.Second
-	usual := debug.SetGCPercent(-1)
+	const usual = 100
+	debug.SetGCPercent(-1)
 	time.AfterFunc(whileStarting, func() { debug.SetGCPercent(usual) })
 }
 
@@ -98,7 +99,7 @@ func takeOrder(bundle string) error {
 		os.Args = withoutRootless(os.Args)
 		return o.Root.build(filepath.Join(bundle, rootDir))
 	}
-	in, err := callNode(bundle, o.Wider)
+	in, err := callNode(bundle, o.errand)
 	if err != nil {
 		return err
 	}
@@ -109,7 +110,7 @@ func takeOrder(bundle string) error {
 	if err := watchKernel(in); err != nil {
 		return err
 	}
-	return patchSyscalls(in, o.Processes)
+	return patchSyscalls(in)
 }
 
 // donated matches an argument that names an open file: --io-fds=7, --pass-fd=12:1. Those a process is given are all

@@ -46,7 +46,7 @@ func TestBundleOf(t *testing.T) {
 
 func TestSentryArgs(t *testing.T) {
 	args := []string{"runsc-sandbox", "--rootless=true", "--root=/x", "boot", "--bundle=/b", "--total-host-memory", "9000", "--total-memory", "9000", "id"}
-	got := sentryArgs(withoutRootless(args), order{Memory: 128, CPUs: 2})
+	got := sentryArgs(withoutRootless(args), order{CPUs: 2, errand: errand{Memory: 128}})
 	want := []string{"runsc-sandbox", "--root=/x", "boot", "--cpu-num", "2", "--bundle=/b", "--total-host-memory", "9000", "--total-memory", "128", "id"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)

@@ -29,7 +29,7 @@ func (b *box) await() (status unix.WaitStatus, ofApp bool) {
 	app, appErr := b.awaitApp()
 	// The sentry ends by itself when the app has. Wait reaps it, and without the socket does not ask it anything first.
 	_ = os.Remove(b.sentry.ControlSocketPath)
-	sentry, err := b.sentry.Wait(b.spec.ID)
+	sentry, err := b.sentry.Wait(b.sentry.ID)
 	if err != nil {
 		b.driver.log.Error("waiting for a sandbox failed", "sandbox", b.spec.ID, "error", err)
 	}
@@ -60,7 +60,7 @@ func (b *box) awaitApp() (status unix.WaitStatus, err error) {
 		return 0, err
 	}
 	defer conn.Close()
-	err = conn.Call(boot.ContMgrWait, &b.spec.ID, &status)
+	err = conn.Call(boot.ContMgrWait, &b.sentry.ID, &status)
 	return status, err
 }
 

@@ -26,6 +26,8 @@ type inside struct {
 	began    time.Time   // no later than gVisor's first reading of the clock, and not much earlier
 	hastened atomic.Bool // see hastenClock
 
+	processes atomic.Int64 // see limitProcesses
+
 	signals sync.Once // takeSignals
 
 	talk sync.Mutex // held while a line is written
@@ -44,7 +46,7 @@ type boundPort struct {
 // callNode connects the line and starts its reader, which ends this process when the node ends, however that ends. (A
 // parent-death signal would do for that, if it were not bound to the thread that started the child.) All that belongs
 // to the sandbox goes along: the sentry is the first in its process namespace, and the gofer ends with its connections.
-func callNode(bundle string, wider []widened) (*inside, error) {
+func callNode(bundle string, errand errand) (*inside, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("call the node: %w", err)
@@ -53,9 +55,7 @@ func callNode(bundle string, wider []widened) (*inside, error) {
 		return nil, fmt.Errorf("call the node: %w", err)
 	}
 	in := &inside{line: fd, told: map[string]time.Time{}, wider: map[boundPort]netip.Addr{}, began: time.Now()}
-	for _, w := range wider {
-		in.wider[boundPort{w.Inet6, w.Port}] = w.Asked
-	}
+	in.take(errand)
 	go in.runLine()
 	return in, nil
 }
@@ -78,6 +78,11 @@ func (in *inside) runLine() {
 			in.tell(tellAnswer)
 		case question[0] == askUnread:
 			in.tell(fmt.Sprintf("%s %d", tellAnswer, in.unread()))
+		case question[0] == askAdopt:
+			if err := in.adopt(); err != nil {
+				os.Exit(1)
+			}
+			in.tell(tellAnswer)
 		}
 	}
 }

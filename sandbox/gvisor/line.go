@@ -27,6 +27,7 @@ const (
 	askWider     = 'w' // what of that the app wanted narrower
 	askCut       = 'c' // to cut the app's connections with the outside
 	askUnread    = 'u' // on how many of those something has come in that the app has not read
+	askAdopt     = 'o' // of a spare, with an errand after it: what it is to be
 
 	tellAnswer  = "answer"  // from the sentry, a line each, words divided by spaces: to the oldest question
 	tellRefused = "refused" // the app was refused a process
@@ -38,12 +39,12 @@ const lineMax = 4 << 20
 
 // line is the node's end.
 type line struct {
-	limited  func(sandbox.Limit)       // told what the app was refused
-	listener int                       // until the sentry has come
-	conn     *os.File                  // then
-	refused  atomic.Pointer[time.Time] // when the app was last refused a process; nil if never
-	full     atomic.Pointer[time.Time] // when it was last refused room to write
-	reader   sync.WaitGroup            // runReader
+	limited  atomic.Pointer[func(sandbox.Limit)] // told what the app was refused
+	listener int                                 // until the sentry has come
+	conn     *os.File                            // then
+	refused  atomic.Pointer[time.Time]           // when the app was last refused a process; nil if never
+	full     atomic.Pointer[time.Time]           // when it was last refused room to write
+	reader   sync.WaitGroup                      // runReader
 
 	mu      sync.Mutex // guards what follows
 	waiting []chan string
@@ -74,10 +75,17 @@ func newLine(bundle string, limited func(sandbox.Limit)) (*line, error) {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("make line: %w", err)
 	}
+	l := &line{listener: fd}
+	l.tellOf(limited)
+	return l, nil
+}
+
+// tellOf sets what is told of refusals.
+func (l *line) tellOf(limited func(sandbox.Limit)) {
 	if limited == nil {
 		limited = func(sandbox.Limit) {}
 	}
-	return &line{limited: limited, listener: fd}, nil
+	l.limited.Store(&limited)
 }
 
 // accept takes the sentry's call, which has come by the time its sandbox is created, and starts runReader, which ends
@@ -110,10 +118,10 @@ func (l *line) runReader() {
 		switch word, rest, _ := strings.Cut(lines.Text(), " "); word {
 		case tellRefused:
 			l.refused.Store(&now)
-			l.limited(sandbox.LimitProcesses)
+			(*l.limited.Load())(sandbox.LimitProcesses)
 		case tellFull:
 			l.full.Store(&now)
-			l.limited(sandbox.LimitDisk)
+			(*l.limited.Load())(sandbox.LimitDisk)
 		case tellAnswer:
 			l.answer(rest)
 		}
@@ -142,6 +150,11 @@ func (l *line) end() {
 
 // ask asks the sentry and waits for the answer.
 func (l *line) ask(ctx context.Context, question byte) (string, error) {
+	return l.request(ctx, []byte{question})
+}
+
+// request is ask for a question of more than one byte.
+func (l *line) request(ctx context.Context, question []byte) (string, error) {
 	answer, err := l.send(question)
 	if err != nil {
 		return "", err
@@ -158,13 +171,13 @@ func (l *line) ask(ctx context.Context, question byte) (string, error) {
 }
 
 // send sends a question; the answers come in the same order.
-func (l *line) send(question byte) (<-chan string, error) {
+func (l *line) send(question []byte) (<-chan string, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ended {
 		return nil, sandbox.ErrExited
 	}
-	if _, err := l.conn.Write([]byte{question}); err != nil { // one byte, which does not block
+	if _, err := l.conn.Write(question); err != nil { // one byte, which does not block, or to a sentry that has nothing else to do
 		return nil, sandbox.ErrExited // nobody at the other end
 	}
 	answer := make(chan string, 1)

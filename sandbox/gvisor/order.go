@@ -10,13 +10,17 @@ import (
 // order is what the node tells the processes of a sandbox beyond what gVisor's own command line says. It lies beside
 // the OCI spec, in the bundle.
 type order struct {
-	Cgroups   []string `json:"cgroups"`   // files to write one's process id to
-	Memory    int64    `json:"memory"`    // what the app sees as the machine's memory; 0: all of it
-	CPUs      int      `json:"cpus"`      // what the app sees as the number of processors; 0: all of them
-	Processes int      `json:"processes"` // the app's processes and threads; 0: no limit
-	Root      root     `json:"root"`
+	Cgroups []string `json:"cgroups"` // files to write one's process id to
+	CPUs    int      `json:"cpus"`    // what the app sees as the number of processors; 0: all of them
+	Root    root     `json:"root"`
+	errand
+}
 
-	Wider []widened `json:"wider,omitempty"` // of an app that is restored
+// errand is the part of an order that a spare's sentry gets later, over the line.
+type errand struct {
+	Memory    int64     `json:"memory"`          // what the app sees as the machine's memory; 0: all of it
+	Processes int       `json:"processes"`       // the app's processes and threads; 0: no limit
+	Wider     []widened `json:"wider,omitempty"` // of an app that is restored
 }
 
 const (

@@ -11,31 +11,40 @@ import (
 type output struct {
 	null    *os.File
 	writers []*os.File // the app's ends of the pipes, until the sandbox has them
+	readers []*os.File // this process's, until begin
 	copies  sync.WaitGroup
 }
 
-// newOutput makes the pipes and starts a goroutine for each. They end when the last process of the sandbox has, and
-// wait waits for them; if no sandbox is started, handedOver ends them.
-func newOutput(writers ...io.Writer) (*output, error) {
+// newOutput makes the pipes. wait is to be called in the end, also if begin was not.
+func newOutput() (*output, error) {
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return nil, err
 	}
 	o := &output{null: null}
-	for _, w := range writers {
-		if w == nil {
-			w = io.Discard
-		}
+	for range 2 {
 		read, write, err := os.Pipe()
 		if err != nil {
 			o.handedOver()
 			o.wait()
 			return nil, err
 		}
-		o.writers = append(o.writers, write)
-		o.copies.Go(func() { copyOutput(w, read) })
+		o.writers, o.readers = append(o.writers, write), append(o.readers, read)
 	}
 	return o, nil
+}
+
+// begin starts a goroutine for each pipe. They end when the last process of the sandbox has, and wait waits for them; if
+// no sandbox is started, handedOver ends them.
+func (o *output) begin(stdout, stderr io.Writer) {
+	for i, w := range []io.Writer{stdout, stderr} {
+		if w == nil {
+			w = io.Discard
+		}
+		read := o.readers[i]
+		o.copies.Go(func() { copyOutput(w, read) })
+	}
+	o.readers = nil
 }
 
 // copyOutput copies until the other end is closed. A writer that fails gets no more, but the app goes on.
@@ -69,4 +78,10 @@ func (o *output) handedOver() {
 }
 
 // wait returns when everything printed has been delivered.
-func (o *output) wait() { o.copies.Wait() }
+func (o *output) wait() {
+	for _, read := range o.readers {
+		_ = read.Close()
+	}
+	o.readers = nil
+	o.copies.Wait()
+}

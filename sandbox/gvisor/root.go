@@ -105,7 +105,11 @@ func (r root) fill(tree string) error {
 		}
 	}
 	for _, b := range r.Binds {
-		if err := r.makePlace(tree, b); err != nil {
+		info, err := os.Stat(b.Source)
+		if err == nil {
+			err = r.makePlace(tree, b.Target, info.IsDir())
+		}
+		if err != nil {
 			return fmt.Errorf("make place for %s: %w", b.Target, err)
 		}
 	}
@@ -166,19 +170,4 @@ func (r root) copyEtc(tree string) error {
 		}
 	}
 	return nil
-}
-
-// makePlace makes an empty directory or file to mount b on.
-func (r root) makePlace(tree string, b bind) error {
-	info, err := os.Stat(b.Source)
-	if err != nil {
-		return err
-	}
-	if info.IsDir() {
-		return r.makeDir(tree, dir{Path: b.Target, Mode: 0o755})
-	}
-	if err := r.makeDir(tree, dir{Path: filepath.Dir(b.Target), Mode: 0o755}); err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(tree, b.Target), nil, 0o644)
 }

@@ -32,9 +32,9 @@ func (u undo) run() error {
 	return errors.Join(errs...)
 }
 
-// start makes the sandbox step by step, of a snapshot if there is one. Each step that makes something adds how to undo
-// it, for a later step's failure and for Close.
-func (d *Driver) start(ctx context.Context, spec sandbox.Spec, from *snapshot) (_ *box, err error) {
+// start makes the sandbox step by step, of a snapshot if there is one, and then of the spare if that is of use. Each step
+// that makes something adds how to undo it, for a later step's failure and for Close.
+func (d *Driver) start(ctx context.Context, spec sandbox.Spec, from *snapshot) (*box, error) {
 	who, err := d.check(spec)
 	if err != nil {
 		return nil, err
@@ -42,14 +42,36 @@ func (d *Driver) start(ctx context.Context, spec sandbox.Spec, from *snapshot) (
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if from != nil {
+		if b := d.takeSpare(ctx, spec); b != nil {
+			ready := func() error { return nil }
+			err := b.make(ctx, from, ready, func() error { return b.adopt(ctx, spec, who, from) })
+			if !errors.Is(err, errUnfit) {
+				return b, err
+			}
+			d.log.Warn("a spare sandbox was of no use", "sandbox", spec.ID, "error", err)
+		}
+	}
 	b := newBox(d, spec)
+	return b, b.make(ctx, from, func() error { return b.prepare(who, from) }, func() error {
+		if err := b.create(); err != nil {
+			return err
+		}
+		b.output.begin(spec.Stdout, spec.Stderr)
+		return nil
+	})
+}
+
+// make makes the sandbox: what is around it with prepare, its processes with create. If it fails it undoes all that was
+// done.
+func (b *box) make(ctx context.Context, from *snapshot, prepare, create func() error) (err error) {
 	defer func() {
 		if err != nil {
 			err = errors.Join(cmp.Or(ctx.Err(), err), b.undo.run())
 		}
 	}()
-	if err := b.prepare(who, from); err != nil {
-		return nil, err
+	if err := prepare(); err != nil {
+		return err
 	}
 	// What is under way cannot be called off, but comes to an end at once when its processes do.
 	wanted := context.AfterFunc(ctx, b.abort)
@@ -58,8 +80,8 @@ func (d *Driver) start(ctx context.Context, spec sandbox.Spec, from *snapshot) (
 	if from != nil {
 		go func() { check <- from.check() }() // ends by itself, and mostly before the sandbox is created
 	}
-	if err := b.create(); err != nil {
-		return nil, err
+	if err := create(); err != nil {
+		return err
 	}
 	if from != nil {
 		err = b.revive(ctx, from, check)
@@ -67,14 +89,14 @@ func (d *Driver) start(ctx context.Context, spec sandbox.Spec, from *snapshot) (
 		err = b.run()
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if !wanted() {
-		return nil, ctx.Err()
+		return ctx.Err()
 	}
 	b.kept = false
 	b.watch()
-	return b, nil
+	return nil
 }
 
 // abort kills the sandbox's processes while it is being made. They join the cgroup themselves, so that one which does not
@@ -126,36 +148,46 @@ func (d *Driver) check(spec sandbox.Spec) (user, error) {
 
 // prepare makes everything around the sandbox: its directory, network and cgroup.
 func (b *box) prepare(who user, from *snapshot) error {
-	d := b.driver
-	if err := os.MkdirAll(filepath.Join(b.dir, rootDir), 0o711); err != nil {
+	if err := b.makeDir(); err != nil {
 		return err
 	}
-	b.undo.add(func() error { return os.RemoveAll(b.dir) })
 	if err := b.attach(from != nil); err != nil {
-		return err
-	}
-	var err error
-	if b.cgroup, err = d.cgroups.make(filepath.Join(d.slot.Name(), b.spec.ID), b.spec.Limits); err != nil {
-		return err
-	}
-	b.undo.add(b.cgroup.remove)
-	b.undo.add(func() error { b.cgroup.kill(); return nil })
-	if b.line, err = newLine(b.dir, b.spec.Limited); err != nil {
-		return err
-	}
-	b.undo.add(b.line.close)
-	b.oci = ociSpec(b.spec, who, b.dir, b.link.Namespace())
-	if err := writeSpec(b.oci, b.dir); err != nil {
 		return err
 	}
 	order := b.order(who)
 	if from != nil {
 		order.Wider = from.Wider
 	}
-	if err := order.write(b.dir); err != nil {
+	return b.surround(order, who, b.link.Namespace())
+}
+
+// makeDir makes its directory.
+func (b *box) makeDir() error {
+	if err := os.MkdirAll(filepath.Join(b.dir, rootDir), 0o711); err != nil {
 		return err
 	}
-	b.conf, err = configure(b.dir, d.scratch, b.link.Namespace(), b.spec.Limits.Disk)
+	b.undo.add(func() error { return os.RemoveAll(b.dir) })
+	return nil
+}
+
+// surround makes everything else, with the sandbox's processes in a network namespace.
+func (b *box) surround(o order, who user, namespace string) (err error) {
+	d := b.driver
+	if b.cgroup, err = d.cgroups.make(filepath.Join(d.slot.Name(), b.spec.ID), b.spec.Limits); err != nil {
+		return err
+	}
+	b.undo.add(b.cgroup.remove)
+	b.undo.add(func() error { b.cgroup.kill(); return nil })
+	o.Cgroups = b.cgroup.joins()
+	if b.line, err = newLine(b.dir, b.spec.Limited); err != nil {
+		return err
+	}
+	b.undo.add(b.line.close)
+	b.oci = ociSpec(b.spec, who, b.dir, namespace)
+	if err := errors.Join(writeSpec(b.oci, b.dir), o.write(b.dir)); err != nil {
+		return err
+	}
+	b.conf, err = configure(b.dir, d.scratch, namespace, b.spec.Limits.Disk)
 	return err
 }
 
@@ -170,28 +202,31 @@ func (b *box) attach(restored bool) (err error) {
 			return err
 		}
 	}
-	b.undo.add(b.leaveLink)
+	b.undo = slices.Insert(b.undo, 1, b.leaveLink) // after the directory's: nobody has the link until the processes are gone
 	return b.link.Restore()
 }
 
 func (b *box) order(who user) order {
 	limits := b.spec.Limits
-	o := order{
-		Cgroups:   b.cgroup.joins(),
-		Memory:    int64(limits.Memory),
-		Processes: limits.Processes,
-		Root:      rootOf(b.spec, who, b.driver.etc()),
+	return order{
+		CPUs:   processors(limits.CPU),
+		Root:   rootOf(b.spec, who, b.driver.etc()),
+		errand: errand{Memory: int64(limits.Memory), Processes: limits.Processes},
 	}
-	if limits.CPU > 0 {
-		// With a single processor some programs leave locks out that others count on.
-		o.CPUs = min(runtime.NumCPU(), max(2, int(math.Ceil(limits.CPU))))
+}
+
+// processors is how many the app sees with this limit.
+func processors(limit float64) int {
+	if limit <= 0 {
+		return 0
 	}
-	return o
+	// With a single processor some programs leave locks out that others count on.
+	return min(runtime.NumCPU(), max(2, int(math.Ceil(limit))))
 }
 
 // create makes the sandbox's processes. The app's own is not among them yet.
 func (b *box) create() error {
-	output, err := newOutput(b.spec.Stdout, b.spec.Stderr)
+	output, err := newOutput()
 	if err != nil {
 		return err
 	}

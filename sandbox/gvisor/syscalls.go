@@ -27,12 +27,10 @@ var writing = []string{
 // calls before it starts: where bind leads (widenBind), how many processes there may be (limitProcesses), who hears
 // of a full disk (watchDisk), how long it takes until reading the time is cheap (hastenClock), and what an app that
 // slept finds first (inputFirst).
-func patchSyscalls(in *inside, processes int) error {
+func patchSyscalls(in *inside) error {
 	patches := map[string]patch{"bind": in.widenBind, "clock_gettime": in.hastenClock}
-	if processes > 0 {
-		for _, name := range []string{"clone", "clone3", "fork", "vfork"} {
-			patches[name] = in.limitProcesses(processes)
-		}
+	for _, name := range []string{"clone", "clone3", "fork", "vfork"} {
+		patches[name] = in.limitProcesses
 	}
 	for _, name := range writing {
 		patches[name] = in.watchDisk
@@ -170,16 +168,14 @@ func (in *inside) watchDisk(original kernel.SyscallFn) kernel.SyscallFn {
 	}
 }
 
-// limitProcesses refuses a new process or thread, as a cgroup would, while there are max. The cgroup around the sandbox
+// limitProcesses refuses a new process or thread, as a cgroup would, while there are as many as there may be. The cgroup around the sandbox
 // cannot do it: it counts the sentry's threads as well, and when those are refused the sentry dies.
-func (in *inside) limitProcesses(limit int) patch {
-	return func(original kernel.SyscallFn) kernel.SyscallFn {
-		return func(t *kernel.Task, sysno uintptr, args arch.SyscallArguments) (uintptr, *kernel.SyscallControl, error) {
-			if t.Kernel().RootPIDNamespace().NumTasks() >= limit {
-				in.refused(tellRefused)
-				return 0, nil, linuxerr.EAGAIN
-			}
-			return original(t, sysno, args)
+func (in *inside) limitProcesses(original kernel.SyscallFn) kernel.SyscallFn {
+	return func(t *kernel.Task, sysno uintptr, args arch.SyscallArguments) (uintptr, *kernel.SyscallControl, error) {
+		if limit := int(in.processes.Load()); limit > 0 && t.Kernel().RootPIDNamespace().NumTasks() >= limit {
+			in.refused(tellRefused)
+			return 0, nil, linuxerr.EAGAIN
 		}
+		return original(t, sysno, args)
 	}
 }
