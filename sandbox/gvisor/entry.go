@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -47,13 +48,17 @@ func Main() bool {
 	return true // not reached
 }
 
-// postponeGC keeps the garbage collector out of a start, of which it takes 7 ms: nothing of what is made there is garbage.
+// postponeGC keeps the garbage collector out of a start or restore, of which it takes 7 ms: nothing of what is made there
+// is garbage.
 func postponeGC() {
 	const whileStarting = 3 * time.Second
-	const usual = 100
+	usual := usualGC()
 	debug.SetGCPercent(-1)
 	time.AfterFunc(whileStarting, func() { debug.SetGCPercent(usual) })
 }
+
+// usualGC is the garbage collector's setting at the start. The first call changes it.
+var usualGC = sync.OnceValue(func() int { return debug.SetGCPercent(-1) })
 
 func isPart(args []string) bool {
 	return len(args) > 1 && (strings.HasPrefix(args[0], invokedPrefix) || args[0] == invokedSelf) &&

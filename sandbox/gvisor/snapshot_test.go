@@ -173,27 +173,37 @@ func TestWrongStateEnds(t *testing.T) {
 
 // What is done ahead for speed is done for a restore as well: see TestFastPathsAreTaken.
 func TestFastPathsOfARestore(t *testing.T) {
-	d := newDriver(t)
-	spec := suiteSpec("fast")
-	dir := asleep(t, d, spec)
-	logs := t.TempDir()
-	extraSettings = map[string]string{"debug": "true", "debug-log": logs + "/"}
-	sb, err := d.Restore(t.Context(), spec, dir)
-	extraSettings = nil
-	if err != nil {
-		t.Fatal(err)
-	}
-	sb.Close()
-	files, err := filepath.Glob(filepath.Join(logs, "*.boot.*"))
-	if err != nil || len(files) != 1 {
-		t.Fatalf("logs are %v, %v", files, err)
-	}
-	text, _ := os.ReadFile(files[0])
-	if !strings.Contains(string(text), "Loaded precompiled seccomp instructions") {
-		t.Error("the precompiled seccomp program is not used")
-	}
-	if took := between(t, string(text), "start signal received at", "signal forwarding started at"); took > 5*time.Millisecond {
-		t.Errorf("asking for signals took %v: it was not done ahead", took)
+	for name, spare := range map[string]bool{"anew": false, "in a spare": true} {
+		t.Run(name, func(t *testing.T) {
+			d := newDriver(t)
+			spec := suiteSpec("fast")
+			dir := asleep(t, d, spec)
+			if err := d.spares.drop(); err != nil {
+				t.Fatal(err)
+			}
+			logs := t.TempDir()
+			extraSettings = map[string]string{"debug": "true", "debug-log": logs + "/"}
+			defer func() { extraSettings = nil }()
+			if spare {
+				haveSpare(t, d)
+			}
+			sb, err := d.Restore(t.Context(), spec, dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sb.Close()
+			files, err := filepath.Glob(filepath.Join(logs, "*.boot.*"))
+			if err != nil || len(files) != 1 {
+				t.Fatalf("logs are %v, %v", files, err)
+			}
+			text, _ := os.ReadFile(files[0])
+			if !strings.Contains(string(text), "Loaded precompiled seccomp instructions") {
+				t.Error("the precompiled seccomp program is not used")
+			}
+			if took := between(t, string(text), "start signal received at", "signal forwarding started at"); took > 5*time.Millisecond {
+				t.Errorf("asking for signals took %v: it was not done ahead", took)
+			}
+		})
 	}
 }
 

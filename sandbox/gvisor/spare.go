@@ -26,9 +26,9 @@ import (
 // line.
 
 const (
-	spareAfter = time.Second      // how long after a restore a new one is made: the app that is awake comes first
-	spareLasts = time.Minute      // how long one is kept that nobody needs
-	spareLimit = 10 * time.Second // for making one
+	spareAfter = time.Second     // how long after a restore a new one is made: the app that is awake comes first
+	spareLasts = time.Minute     // how long one is kept that nobody needs
+	spareLimit = 5 * time.Second // for making one
 )
 
 // spareSpec is what a spare is until it becomes something else. No environment's id has a dot.
