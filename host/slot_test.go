@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -82,7 +84,7 @@ func TestSweepRemovesWhatADeadNodeLeft(t *testing.T) {
 	var also []string
 	note := func(name string) error { also = append(also, name); return nil }
 
-	must(t, own.Sweep(slog.New(slog.DiscardHandler), note)) // it lives: nothing may happen to it
+	must(t, own.Sweep(slog.New(slog.DiscardHandler), bundleIn, note)) // it lives: nothing may happen to it
 	if len(leftovers(t, dead.dir, dead.name)) != dead.parts {
 		t.Fatalf("a living node was swept: %v are left", leftovers(t, dead.dir, dead.name))
 	}
@@ -92,17 +94,33 @@ func TestSweepRemovesWhatADeadNodeLeft(t *testing.T) {
 		t.Fatalf("the dead node left %v, the test is about %d parts", leftovers(t, dead.dir, dead.name), dead.parts)
 	}
 
-	must(t, own.Sweep(slog.New(slog.NewTextHandler(t.Output(), nil)), note))
+	must(t, own.Sweep(slog.New(slog.NewTextHandler(t.Output(), nil)), bundleIn, note))
 	if left := leftovers(t, dead.dir, dead.name); len(left) > 0 {
 		t.Errorf("left after the sweep: %v", left)
 	}
 	if unix.Kill(dead.orphan, 0) == nil && !zombie(dead.orphan) {
 		t.Errorf("process %d still runs", dead.orphan)
 	}
-	must(t, own.Sweep(slog.New(slog.DiscardHandler), note)) // again does no harm
+	if unix.Kill(dead.stray, 0) == nil && !zombie(dead.stray) {
+		t.Errorf("process %d still runs, which was stopped before it joined its cgroup", dead.stray)
+	}
+	if unix.Kill(dead.namesake, 0) != nil || zombie(dead.namesake) {
+		t.Errorf("process %d was killed, which sees another directory under the same name", dead.namesake)
+	}
+	must(t, own.Sweep(slog.New(slog.DiscardHandler), bundleIn, note)) // again does no harm
 	if !slices.Contains(also, own.Name()) || !slices.Contains(also, dead.name) {
 		t.Errorf("the cleaner was called for %v: %s or %s is missing", also, own.Name(), dead.name)
 	}
+}
+
+// bundleIn stands for gvisor.BundleOf.
+func bundleIn(args []string) string {
+	for _, arg := range args {
+		if dir, ok := strings.CutPrefix(arg, "--bundle="); ok {
+			return dir
+		}
+	}
+	return ""
 }
 
 // deadNode is a node that makes a bit of everything and waits to be killed.
@@ -110,6 +128,8 @@ type deadNode struct {
 	cmd       *exec.Cmd
 	dir, name string
 	orphan    int // a process in its cgroups
+	stray     int // a process that was to join them
+	namesake  int // a process that a node of the same name might have started in a container
 	parts     int
 }
 
@@ -125,10 +145,14 @@ func startNode(t *testing.T, dir string) deadNode {
 	line, err := bufio.NewReader(out).ReadString('\n')
 	must(t, err)
 	node := deadNode{cmd: cmd}
-	if _, err := fmt.Sscan(line, &node.dir, &node.name, &node.orphan, &node.parts); err != nil {
+	if _, err := fmt.Sscan(line, &node.dir, &node.name, &node.orphan, &node.stray, &node.namesake, &node.parts); err != nil {
 		t.Fatalf("node says %q: %v", line, err)
 	}
-	t.Cleanup(func() { _ = unix.Kill(node.orphan, unix.SIGKILL) })
+	t.Cleanup(func() {
+		for _, pid := range []int{node.orphan, node.stray, node.namesake} {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	})
 	return node
 }
 
@@ -140,6 +164,16 @@ func runNode(dir string) {
 	check(unix.Mount("tmpfs", filepath.Join(slot.Dir(), "mnt"), "tmpfs", 0, "size=64k"))
 	orphan := exec.Command("sleep", "600")
 	check(orphan.Start())
+	stray := exec.Command("sh", "-c", "kill -STOP $$", "--bundle="+filepath.Join(slot.Dir(), "mnt"))
+	check(stray.Start())
+	namesake := exec.Command(stray.Path, stray.Args[1:]...)
+	namesake.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
+	namesake.Args[2] = "mount -t tmpfs none " + filepath.Join(slot.Dir(), "mnt") + "; echo; sleep 600"
+	ready, err := namesake.StdoutPipe()
+	check(err)
+	check(namesake.Start())
+	_, err = ready.Read(make([]byte, 1))
+	check(err)
 	cgroups := cgroupDirs(slot.Name() + "/env-1")
 	for _, cgroup := range cgroups {
 		check(os.MkdirAll(cgroup, 0o755))
@@ -147,7 +181,7 @@ func runNode(dir string) {
 		_ = os.WriteFile(filepath.Join(cgroup, "freezer.state"), []byte("FROZEN"), 0) // version 1
 		_ = os.WriteFile(filepath.Join(cgroup, "cgroup.freeze"), []byte("1"), 0)      // version 2
 	}
-	fmt.Println(slot.Dir(), slot.Name(), orphan.Process.Pid, len(cgroups)+2) // a mount and a file besides
+	fmt.Println(slot.Dir(), slot.Name(), orphan.Process.Pid, stray.Process.Pid, namesake.Process.Pid, len(cgroups)+2) // a mount and a file besides
 	select {}
 }
 

@@ -12,15 +12,18 @@ import (
 )
 
 // Sweep removes what nodes that died have left in this slot and in all slots of the machine that nobody holds: the
-// processes in their cgroups, the cgroups, the mounts below their directories and the files in them. It must run before
+// processes of their sandboxes, the cgroups, the mounts below their directories and the files in them. It must run before
 // this node makes anything in its slot. Each of also is called with the name of each of these slots, after its processes
 // have ended: network.Sweep goes there. A slot is held while it is swept, so that nodes that start at the same time do
 // not sweep each other. Sweep may be called again at any time and goes on after errors.
-func (s *Slot) Sweep(log *slog.Logger, also ...func(name string) error) error {
+//
+// Processes join their cgroups themselves, and one that was stopped before it came to that is found by what it was
+// started with: bundleOf returns, of a command line, the directory of the sandbox that it is for, or "".
+func (s *Slot) Sweep(log *slog.Logger, bundleOf func(args []string) string, also ...func(name string) error) error {
 	var errs []error
 	for index := range Slots {
 		if index == s.index {
-			errs = append(errs, sweep(s, log, also))
+			errs = append(errs, sweep(s, log, bundleOf, also))
 			continue
 		}
 		if !used(s.dir, index) {
@@ -34,7 +37,7 @@ func (s *Slot) Sweep(log *slog.Logger, also ...func(name string) error) error {
 			errs = append(errs, err)
 			continue
 		}
-		errs = append(errs, sweep(other, log, also), other.Release())
+		errs = append(errs, sweep(other, log, bundleOf, also), other.Release())
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("sweep: %w", err)
@@ -48,9 +51,12 @@ func used(dir string, index int) bool {
 	return err == nil
 }
 
-func sweep(s *Slot, log *slog.Logger, also []func(string) error) error {
-	killed, err := removeCgroups(s.Name())
+func sweep(s *Slot, log *slog.Logger, bundleOf func([]string) string, also []func(string) error) error {
+	strays, err := killStrays(s.Dir(), bundleOf)
 	errs := []error{err}
+	killed, err := removeCgroups(s.Name())
+	killed += strays
+	errs = append(errs, err)
 	for _, fn := range also {
 		errs = append(errs, fn(s.Name()))
 	}

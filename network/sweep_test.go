@@ -35,12 +35,15 @@ func TestSweepRemovesWhatAKilledNodeLeft(t *testing.T) {
 	sweeper, err := host.Claim(own.Dir() + "-nodes")
 	must(t, err)
 	defer func() { must(t, sweeper.Release()) }()
-	must(t, sweeper.Sweep(slog.New(slog.NewTextHandler(t.Output(), nil)), Sweep))
+	must(t, sweeper.Sweep(slog.New(slog.NewTextHandler(t.Output(), nil)), nobody, Sweep))
 	if left := leftovers(t, dead); len(left) > 0 {
 		t.Errorf("left after the sweep: %v", left)
 	}
-	must(t, sweeper.Sweep(slog.New(slog.DiscardHandler), Sweep)) // again does no harm
+	must(t, sweeper.Sweep(slog.New(slog.DiscardHandler), nobody, Sweep)) // again does no harm
 }
+
+// nobody is what there is of processes.
+func nobody([]string) string { return "" }
 
 func TestSweepTakesNoOtherNames(t *testing.T) {
 	for _, name := range []string{"", "lull", "eth", "lull1-", "lull1/.."} {

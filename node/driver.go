@@ -65,7 +65,7 @@ func openGvisor(cfg Config) (iso *isolation, err error) {
 	if iso.slot, err = host.Claim(""); err != nil {
 		return iso, fmt.Errorf("claim a slot on this machine: %w", err)
 	}
-	if err = iso.slot.Sweep(cfg.Log, network.Sweep); err != nil {
+	if err = iso.slot.Sweep(cfg.Log, gvisor.BundleOf, network.Sweep); err != nil {
 		return iso, fmt.Errorf("remove what an earlier node left: %w", err)
 	}
 	if iso.network, err = network.Open(iso.slot, network.Options{Log: cfg.Log}); err != nil {

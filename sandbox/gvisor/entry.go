@@ -65,6 +65,14 @@ func isPart(args []string) bool {
 		slices.ContainsFunc([]string{partSentry, partGofer, partUmounter}, func(part string) bool { return slices.Contains(args[1:], part) })
 }
 
+// BundleOf returns, of the command line of any process, the bundle of the sandbox it is a part of, or "".
+func BundleOf(args []string) string {
+	if !isPart(args) {
+		return ""
+	}
+	return bundleOf(args)
+}
+
 // bundleOf returns the sandbox's bundle, which gVisor passes as --bundle=DIR or --bundle DIR.
 func bundleOf(args []string) string {
 	for i, arg := range args {

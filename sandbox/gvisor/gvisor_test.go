@@ -78,7 +78,7 @@ func newDriver(t testing.TB) *Driver {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := slot.Sweep(slog.New(slog.DiscardHandler), network.Sweep); err != nil {
+	if err := slot.Sweep(slog.New(slog.DiscardHandler), BundleOf, network.Sweep); err != nil {
 		t.Fatal(errors.Join(err, slot.Release()))
 	}
 	net, err := network.Open(slot, network.Options{})

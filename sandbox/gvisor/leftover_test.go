@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -189,8 +191,9 @@ func TestWrongExecutable(t *testing.T) {
 }
 
 const (
-	envNode = "LULL_TEST_NODE_SLOTS" // makes the test binary a node that starts a sandbox, and then waits
+	envNode = "LULL_TEST_NODE_SLOTS" // makes the test binary a node that starts a sandbox, makes a spare, and then waits
 	envPart = "LULL_TEST_NODE_PART"
+	envHang = "LULL_TEST_HANG" // makes the gofer hang before it does anything else
 )
 
 // runNode is what the test binary does with envNode set.
@@ -211,7 +214,14 @@ func runNode() error {
 	if err != nil {
 		return err
 	}
-	fmt.Println(slot.Name(), sb.(*box).sentry.Getpid(), sb.(*box).container.GoferPid.Load())
+	spare, err := d.makeSpare()
+	if err != nil {
+		return err
+	}
+	fmt.Println(slot.Name())
+	for _, b := range []*box{sb.(*box), spare} {
+		fmt.Println(b.sentry.Getpid(), b.container.GoferPid.Load())
+	}
 	<-sb.Done()
 	return nil
 }
@@ -231,8 +241,8 @@ func TestNodeIsKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	var name string
-	var sentry, gofer int
-	if _, err := fmt.Fscan(out, &name, &sentry, &gofer); err != nil {
+	var sentry, gofer, spareSentry, spareGofer int
+	if _, err := fmt.Fscan(out, &name, &sentry, &gofer, &spareSentry, &spareGofer); err != nil {
 		t.Fatalf("node did not start: %v", err)
 	}
 	if err := node.Process.Kill(); err != nil {
@@ -240,7 +250,7 @@ func TestNodeIsKilled(t *testing.T) {
 	}
 	_ = node.Wait()
 	deadline := time.After(10 * time.Second)
-	for _, pid := range []int{sentry, gofer} {
+	for _, pid := range []int{sentry, gofer, spareSentry, spareGofer} {
 		pidfd, err := unix.PidfdOpen(pid, 0)
 		if err != nil {
 			continue // gone already
@@ -258,9 +268,56 @@ func TestNodeIsKilled(t *testing.T) {
 		unix.Close(pidfd)
 	}
 	sweepSlots(t, slots)
-	if left, _ := filepath.Glob("/sys/fs/cgroup/*/" + name + "/orphan"); len(left) > 0 {
+	if left, _ := filepath.Glob("/sys/fs/cgroup/*/" + name + "/*"); len(left) > 0 {
 		t.Errorf("left are %v", left)
 	}
+}
+
+// A part of a sandbox that hangs before it has joined its cgroup, or was stopped, does not outlive the next start of a
+// node.
+func TestHangingPartIsSwept(t *testing.T) {
+	needRoot(t)
+	slots := t.TempDir()
+	node := exec.Command(os.Args[0])
+	node.Env = append(os.Environ(), envNode+"="+slots, envPart+"="+executable(t), envHang+"=1")
+	node.Stderr = os.Stderr
+	if err := node.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer node.Process.Kill() // once more, if it fails before it is to be killed
+	hanging := 0
+	deadline := time.Now().Add(10 * time.Second)
+	for pause := time.NewTicker(2 * time.Millisecond); hanging == 0; <-pause.C {
+		if hanging = goferIn(slots); hanging == 0 && time.Now().After(deadline) {
+			t.Fatal("no gofer was started")
+		}
+	}
+	defer unix.Kill(hanging, unix.SIGKILL)
+	if err := node.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = node.Wait()
+	if goferIn(slots) != hanging {
+		t.Fatal("the gofer has ended before the sweep")
+	}
+	sweepSlots(t, slots)
+	if goferIn(slots) != 0 {
+		t.Errorf("process %d is still there", hanging)
+	}
+}
+
+// goferIn returns the gofer of a sandbox in one of the slots, or 0.
+func goferIn(slots string) int {
+	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, file := range lines {
+		line, _ := os.ReadFile(file)
+		args := strings.Split(string(line), "\x00")
+		if slices.Contains(args, partGofer) && strings.HasPrefix(bundleOf(args), slots) {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+			return pid
+		}
+	}
+	return 0
 }
 
 func sweepSlots(t *testing.T, slots string) {
@@ -269,7 +326,7 @@ func sweepSlots(t *testing.T, slots string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(slot.Sweep(slog.New(slog.DiscardHandler), network.Sweep), slot.Release()); err != nil {
+	if err := errors.Join(slot.Sweep(slog.New(slog.DiscardHandler), BundleOf, network.Sweep), slot.Release()); err != nil {
 		t.Error(err)
 	}
 }

@@ -117,7 +117,7 @@ func partsOf(bundle string) (pids []int) {
 			continue
 		}
 		command, _ := os.ReadFile(filepath.Join("/proc", entry.Name(), "cmdline"))
-		if bundleOf(strings.Split(string(command), "\x00")) == bundle {
+		if BundleOf(strings.Split(string(command), "\x00")) == bundle {
 			pids = append(pids, pid)
 		}
 	}
