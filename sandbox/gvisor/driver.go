@@ -106,7 +106,7 @@ func New(opts Options) (_ *Driver, err error) {
 	if err := makeEtc(d.etc(), opts.Network.NameServers()); err != nil {
 		return nil, err
 	}
-	d.spares.make = d.makeSpare
+	d.spares.make, d.spares.log = d.makeSpare, d.log
 	return d, nil
 }
 

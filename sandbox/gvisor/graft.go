@@ -28,10 +28,6 @@ func graft(gofer int, dirs []dir, binds []bind) error {
 			return fmt.Errorf("open %s: %w", b.Source, err)
 		}
 		trees = append(trees, fd)
-		// As in a gofer: what is mounted there later is not seen by others.
-		if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &unix.MountAttr{Propagation: unix.MS_SLAVE}); err != nil {
-			return fmt.Errorf("detach %s: %w", b.Source, err)
-		}
 	}
 	namespace, err := unix.Open(fmt.Sprintf("/proc/%d/ns/mnt", gofer), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -64,8 +60,13 @@ func graftInside(namespace int, dirs []dir, binds []bind, trees []int) error {
 		return err
 	}
 	for i, b := range binds {
-		if err := unix.MoveMount(trees[i], "", unix.AT_FDCWD, filepath.Join(goferRoot, b.Target), unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		place := filepath.Join(goferRoot, b.Target)
+		if err := unix.MoveMount(trees[i], "", unix.AT_FDCWD, place, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 			return fmt.Errorf("show %s as %s: %w", b.Source, b.Target, err)
+		}
+		// As in root.build: what is mounted there later is not seen by others.
+		if err := unix.Mount("", place, "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
+			return fmt.Errorf("detach %s: %w", b.Source, err)
 		}
 	}
 	return nil

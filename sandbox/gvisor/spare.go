@@ -8,8 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path"
-	"sync"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -26,9 +27,8 @@ import (
 // line.
 
 const (
-	spareAfter = time.Second     // how long after a restore a new one is made: the app that is awake comes first
-	spareLasts = time.Minute     // how long one is kept that nobody needs
-	spareLimit = 5 * time.Second // for making one
+	spareLimit = 10 * time.Second // for making one
+	adoptLimit = time.Second      // for one to become an environment's, of which it takes 5 ms: with more something is wrong
 )
 
 // spareSpec is what a spare is until it becomes something else. No environment's id has a dot.
@@ -61,7 +61,7 @@ func (d *Driver) makeSpare() (_ *box, err error) {
 	if err := b.makeDir(); err != nil {
 		return nil, err
 	}
-	var nobody user
+	nobody := user{unprivileged, unprivileged} // the app has the user that is in its snapshot
 	if err := b.surround(b.order(nobody), nobody, ""); err != nil {
 		return nil, err
 	}
@@ -87,30 +87,35 @@ func (d *Driver) takeSpare(ctx context.Context, spec sandbox.Spec) *box {
 	if b == nil {
 		return nil
 	}
-	if b.maker == here && !b.process.ends(0) && !isZombie(b.container.GoferPid.Load()) {
+	if b.maker == here && isUp(b.sentry.Getpid()) && isUp(b.container.GoferPid.Load()) {
 		return b
 	}
-	if err := b.undo.run(); err != nil {
-		d.log.Warn("removing a spare sandbox failed", "error", err)
-	}
+	d.log.Warn("a spare sandbox was of no use", "error", errors.Join(errGone, b.undo.run()))
 	return nil
 }
 
-// isZombie reports whether a child that nobody has waited for has ended.
-func isZombie(pid int) bool {
-	var info unix.Siginfo
-	err := unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
-	return err != nil || info.Signo != 0
+var errGone = errors.New("it has ended, was stopped, or is of another build")
+
+// isUp reports whether a child has neither ended nor been stopped.
+func isUp(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, rest, found := bytes.Cut(stat, []byte(") ")) // the name before it may hold anything
+	return err == nil && found && bytes.IndexAny(rest[:1], "RSDI") == 0
 }
 
 // graftable reports whether what an environment has besides the host's runtime can be put into a spare's root: mounts
-// that gVisor makes itself cannot, nor what lies in places that are shown from the host.
+// that gVisor makes itself cannot, nor what lies in places that are shown from the host, or in each other.
 func graftable(spec sandbox.Spec) bool {
-	base := rootOf(spareSpec(0), user{}, "")
+	place := rootOf(spareSpec(0), user{}, "")
 	for _, m := range spec.Mounts {
-		if m.Mode != sandbox.Layered || !base.lacks(path.Clean(m.Target)) {
+		target := path.Clean(m.Target)
+		if m.Mode != sandbox.Layered || !place.lacks(target) {
 			return false
 		}
+		if slices.ContainsFunc(place.Binds, func(b bind) bool { return within(b.Target, target) }) {
+			return false
+		}
+		place.Binds = append(place.Binds, bind{Target: target})
 	}
 	return true
 }
@@ -134,6 +139,8 @@ func (b *box) adopt(ctx context.Context, spec sandbox.Spec, who user, from *snap
 	b.output.begin(spec.Stdout, spec.Stderr)
 	b.line.tellOf(spec.Limited)
 	if err == nil {
+		ctx, cancel := context.WithTimeout(ctx, adoptLimit)
+		defer cancel()
 		_, err = b.line.request(ctx, order.errand.question())
 	}
 	if err = errors.Join(err, <-grafted); err != nil {
@@ -196,151 +203,4 @@ func (in *inside) take(e errand) {
 	for _, w := range e.Wider {
 		in.wider[boundPort{w.Inet6, w.Port}] = w.Asked
 	}
-}
-
-// spares keeps at most one spare. One is made when a sandbox has gone to disk, and when one has come back: never while
-// others are being started, as that costs them the time that it saves another.
-type spares struct {
-	make func() (*box, error) // set once
-
-	mu      sync.Mutex // guards what follows
-	ready   *box
-	working chan struct{} // closed when the goroutine that makes or removes one is done; nil if there is none
-	timer   *time.Timer   // until one is made, or removed; nil if neither
-	starts  int           // under way
-	wanted  bool
-	closed  bool
-}
-
-// want has a spare made, if there is none.
-func (s *spares) want() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.wanted = true
-	s.plan(0)
-}
-
-// busy says that a sandbox is being started, until what it returns is called.
-func (s *spares) busy(restored bool) (done func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.starts++
-	if s.ready == nil {
-		s.unplan()
-	}
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.starts--
-		s.wanted = s.wanted || restored
-		s.plan(spareAfter)
-	}
-}
-
-// plan has a spare made after a while, if one is wanted and nothing is against it. s.mu is held.
-func (s *spares) plan(after time.Duration) {
-	if !s.wanted || s.closed || s.starts > 0 || s.ready != nil || s.working != nil {
-		return
-	}
-	s.unplan()
-	s.timer = time.AfterFunc(after, func() { s.work(s.begin) })
-}
-
-func (s *spares) unplan() {
-	if s.timer != nil {
-		s.timer.Stop()
-		s.timer = nil
-	}
-}
-
-// work calls step, unless another is at it. Others wait for it by way of s.working.
-func (s *spares) work(step func()) {
-	s.mu.Lock()
-	if s.working != nil || s.closed || s.timer == nil {
-		s.mu.Unlock()
-		return
-	}
-	done := make(chan struct{})
-	s.working, s.timer = done, nil
-	s.mu.Unlock()
-	step()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.working = nil
-	close(done)
-}
-
-// begin makes a spare.
-func (s *spares) begin() {
-	b, _ := s.make()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.wanted = false
-	if s.ready = b; b != nil {
-		s.timer = time.AfterFunc(spareLasts, func() { s.work(func() { _ = s.remove() }) })
-	}
-}
-
-// remove removes the spare that is ready.
-func (s *spares) remove() error {
-	s.mu.Lock()
-	b := s.ready
-	s.ready = nil
-	s.mu.Unlock()
-	if b == nil {
-		return nil
-	}
-	return b.undo.run()
-}
-
-// take returns the spare, if need be when it is made, or nil.
-func (s *spares) take(ctx context.Context) *box {
-	s.await(ctx)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	b := s.ready
-	s.ready = nil
-	if b != nil {
-		s.unplan()
-	}
-	return b
-}
-
-// await waits until nobody is making or removing a spare.
-func (s *spares) await(ctx context.Context) {
-	for {
-		s.mu.Lock()
-		working := s.working
-		s.mu.Unlock()
-		if working == nil {
-			return
-		}
-		select {
-		case <-working:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// drop removes the spare, also one that is being made. No other is made before want or busy say so.
-func (s *spares) drop() error {
-	s.mu.Lock()
-	s.wanted = false
-	s.unplan()
-	s.mu.Unlock()
-	s.await(context.Background())
-	s.mu.Lock()
-	s.wanted = false
-	s.unplan()
-	s.mu.Unlock()
-	return s.remove()
-}
-
-// close is drop for ever.
-func (s *spares) close() error {
-	s.mu.Lock()
-	s.closed = true
-	s.mu.Unlock()
-	return s.drop()
 }

@@ -142,11 +142,23 @@ func TestSpareIsOfNoUse(t *testing.T) {
 	dir := asleep(t, d, spec)
 	before := 0
 	for name, harm := range map[string]func(*box) error{
-		"nothing": func(*box) error { return nil },
-		"sentry":  func(b *box) error { return killed(b.sentry.Getpid()) },
-		"gofer":   func(b *box) error { return killed(b.container.GoferPid.Load()) },
-		"line":    func(b *box) error { return unix.Shutdown(int(b.line.conn.Fd()), unix.SHUT_RD) },
-		"cgroup":  func(b *box) error { b.cgroup.name += "-lost"; return nil },
+		"nothing":        func(*box) error { return nil },
+		"sentry":         func(b *box) error { return killed(b.sentry.Getpid()) },
+		"gofer":          func(b *box) error { return killed(b.container.GoferPid.Load()) },
+		"stopped sentry": func(b *box) error { return unix.Kill(b.sentry.Getpid(), unix.SIGSTOP) },
+		"stopped gofer":  func(b *box) error { return unix.Kill(b.container.GoferPid.Load(), unix.SIGSTOP) },
+		"silent": func(b *box) error { // as if its sentry did not answer
+			read, write, err := os.Pipe()
+			if err == nil {
+				t.Cleanup(func() { read.Close() })
+				old := b.line.conn
+				t.Cleanup(func() { old.Close() })
+				b.line.conn = write
+			}
+			return err
+		},
+		"line":   func(b *box) error { return unix.Shutdown(int(b.line.conn.Fd()), unix.SHUT_RD) },
+		"cgroup": func(b *box) error { b.cgroup.name += "-lost"; return nil },
 	} {
 		if err := d.spares.drop(); err != nil {
 			t.Fatal(err)
@@ -156,9 +168,13 @@ func TestSpareIsOfNoUse(t *testing.T) {
 		if err := harm(spare); err != nil {
 			t.Fatal(err)
 		}
+		began := time.Now()
 		sb, err := d.Restore(t.Context(), spec, dir)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
+		}
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("%s: the restore took %s", name, took)
 		}
 		if (sb.(*box) == spare) != (name == "nothing") {
 			t.Errorf("%s: restored in %s", name, sb.(*box).dir)
@@ -213,6 +229,11 @@ func TestGraftable(t *testing.T) {
 		if !graftable(layered(target)) {
 			t.Errorf("%s: not graftable", target)
 		}
+	}
+	nested := layered("/data/inner")
+	nested.Mounts = append(nested.Mounts, layered("/data").Mounts...)
+	if graftable(nested) {
+		t.Error("a mount in another: graftable")
 	}
 	for _, target := range []string{"/usr/local", "/usr", "/etc/passwd", "/tmp", "/lib/x", "/var/run"} {
 		if graftable(layered(target)) {
