@@ -14,13 +14,28 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/lull-dev/lull/host"
 )
+
+// bundle returns the directory of an environment's sandbox in a node's slot, or in any. One that was woken in a spare has
+// a link there to the spare's.
+func bundle(slot, environment string) string {
+	found, _ := filepath.Glob(filepath.Join(host.DefaultDir, slot, "gvisor", "sandboxes", environment))
+	for _, dir := range found {
+		if real, err := filepath.EvalSymlinks(dir); err == nil {
+			return real
+		}
+	}
+	return "" // none, or not any more
+}
 
 // Members lists the processes that are in any cgroup of an environment.
 func Members(slot, environment string) []int {
 	var pids []int
+	sandbox := filepath.Base(bundle(slot, environment))
 	for _, dir := range cgroups(slot) {
-		if !strings.Contains(dir, environment) {
+		if !strings.Contains(dir, environment) && filepath.Base(dir) != sandbox {
 			continue
 		}
 		procs, _ := os.ReadFile(filepath.Join(dir, "cgroup.procs")) // the cgroup may go meanwhile
@@ -37,6 +52,10 @@ func Members(slot, environment string) []int {
 // sentry itself, not its gofer, and nothing that runs inside.
 func Sentries(binary, environment string) []int {
 	var pids []int
+	sandbox := bundle("*", environment)
+	is := func(command []byte) bool {
+		return bytes.Contains(command, []byte(environment)) || sandbox != "" && bytes.Contains(command, []byte(sandbox+"\x00"))
+	}
 	links, _ := filepath.Glob("/proc/[0-9]*/exe")
 	for _, link := range links {
 		target, _ := os.Readlink(link)
@@ -45,7 +64,7 @@ func Sentries(binary, environment string) []int {
 		}
 		command, _ := os.ReadFile(filepath.Join(filepath.Dir(link), "cmdline"))
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(link)))
-		if err == nil && bytes.HasPrefix(command, []byte("runsc-sandbox")) && bytes.Contains(command, []byte(environment)) {
+		if err == nil && bytes.HasPrefix(command, []byte("runsc-sandbox")) && is(command) {
 			pids = append(pids, pid)
 		}
 	}

@@ -29,6 +29,7 @@ type inside struct {
 	processes atomic.Int64 // see limitProcesses
 
 	signals sync.Once // takeSignals
+	threads sync.Once // addThreads
 
 	talk sync.Mutex // held while a line is written
 

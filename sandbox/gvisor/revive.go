@@ -6,9 +6,11 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/context"
+	"gvisor.dev/gvisor/pkg/gomaxprocs"
 	"gvisor.dev/gvisor/pkg/sentry/kernel"
 	"gvisor.dev/gvisor/pkg/sentry/platform"
 	"gvisor.dev/gvisor/pkg/sentry/socket/netstack"
@@ -70,8 +72,19 @@ type watchedPlatform struct {
 func (p watchedPlatform) NewContext(ctx context.Context) platform.Context {
 	if k := kernel.KernelFromContext(ctx); k != nil {
 		p.in.kernel.Store(k)
+		p.in.threads.Do(addThreads)
 	}
 	return p.Platform.NewContext(ctx)
+}
+
+// addThreads lets more of the sentry's goroutines run side by side for a moment. Go lets as many as the app has
+// processors, and one that waits in a system call counts until a monitor notices, which when nothing happened for a while
+// looks every 10 ms. With two processors a wake came to stand still for that long, on average for 8 ms: everything
+// waited for the goroutine that accepts control connections. Later on it would cost processor time.
+func addThreads() {
+	const more, whileStarting = 4, time.Second
+	gomaxprocs.Add(more)
+	time.AfterFunc(whileStarting, func() { gomaxprocs.Add(-more) })
 }
 
 // widened is a port that the app bound to a narrower address than it got: see widenBind.

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -125,6 +126,11 @@ func graftable(spec sandbox.Spec) bool {
 func (b *box) adopt(ctx context.Context, spec sandbox.Spec, who user, from *snapshot) error {
 	base := b.order(who).Root
 	b.spec = spec
+	name := filepath.Join(b.driver.dir, sandboxesDir, spec.ID) // for those who look: whose sandbox this is
+	if err := os.Symlink(filepath.Base(b.dir), name); err != nil {
+		return fmt.Errorf("%w: %w", errUnfit, err)
+	}
+	b.undo.add(func() error { return os.Remove(name) })
 	order := b.order(who)
 	order.Wider = from.Wider
 	grafted := make(chan error, 1)

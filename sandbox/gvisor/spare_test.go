@@ -97,6 +97,9 @@ func TestSpare(t *testing.T) {
 		if got := sb.(*box); (got == spare) != (how == "spare") || got.ID() != "spared" {
 			t.Errorf("%s: restored in %s", how, got.dir)
 		}
+		if dir, err := filepath.EvalSymlinks(filepath.Join(d.dir, sandboxesDir, "spared")); err != nil || dir != sb.(*box).dir {
+			t.Errorf("%s: its files are in %s, by its name one comes to %s (%v)", how, sb.(*box).dir, dir, err)
+		}
 		again := snapshotOf(t, sb) // of what it is before it is asked
 		if err := sb.Resume(t.Context()); err != nil {
 			t.Fatal(err)
