@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -37,7 +38,8 @@ func TestSpareIsHeldAsOthersAre(t *testing.T) {
 			if (b == spare) != (how == "spare") {
 				t.Fatalf("%s: restored in %s", how, b.dir)
 			}
-			held[how] = holds(t, d, b)
+			awaitClosed(t, b, dir)
+			held[how] = holds(t, b)
 			if err := sb.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -55,7 +57,7 @@ func TestSpareIsHeldAsOthersAre(t *testing.T) {
 var rights = regexp.MustCompile(`(?m)^(Uid|Gid|Groups|Cap[A-Za-z]+|NoNewPrivs|Seccomp[a-z_]*|Umask):.*$`)
 
 // holds describes everything the kernel of the host holds a sandbox by, with the names of its own left out.
-func holds(t *testing.T, d *Driver, b *box) map[string][]string {
+func holds(t *testing.T, b *box) map[string][]string {
 	t.Helper()
 	own := strings.NewReplacer(b.dir, "DIR", filepath.Base(b.dir), "ID", b.spec.ID, "ID")
 	read := func(format string, args ...any) string {
@@ -100,6 +102,26 @@ func holds(t *testing.T, d *Driver, b *box) map[string][]string {
 		found["cgroup"] = append(found["cgroup"], s.file+" "+strings.TrimSpace(string(data)))
 	}
 	return found
+}
+
+// awaitClosed waits until the sentry has closed the snapshot, which it does a moment after the app goes on.
+func awaitClosed(t *testing.T, b *box, dir string) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for pause := time.NewTicker(2 * time.Millisecond); ; <-pause.C {
+		open := false
+		files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", b.sentry.Getpid()))
+		for _, file := range files {
+			to, _ := os.Readlink(file)
+			open = open || strings.HasPrefix(to, dir+"/")
+		}
+		if !open {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the sentry keeps the snapshot open")
+		}
+	}
 }
 
 // kindsOfFiles says what kinds of files a process holds open, and which by name; not how many.
