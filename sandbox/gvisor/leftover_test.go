@@ -300,9 +300,11 @@ func TestHangingPartIsSwept(t *testing.T) {
 	if goferIn(slots) != hanging {
 		t.Fatal("the gofer has ended before the sweep")
 	}
-	sweepSlots(t, slots)
-	if goferIn(slots) != 0 {
-		t.Errorf("process %d is still there", hanging)
+	// What the node was forking when it was killed holds the slot for a moment longer.
+	for pause := time.NewTicker(100 * time.Millisecond); goferIn(slots) != 0; <-pause.C {
+		if sweepSlots(t, slots); goferIn(slots) != 0 && time.Now().After(deadline) {
+			t.Fatalf("process %d is still there", hanging)
+		}
 	}
 }
 
