@@ -152,6 +152,9 @@ func (b *box) adopt(ctx context.Context, spec sandbox.Spec, who user, from *snap
 	if err = errors.Join(err, <-grafted); err != nil {
 		return fmt.Errorf("%w: %w", errUnfit, err)
 	}
+	if !isUp(b.container.GoferPid.Load()) { // it has no part in the above, and its sentry would wait for it
+		return fmt.Errorf("%w: %w", errUnfit, errGone)
+	}
 	return nil
 }
 

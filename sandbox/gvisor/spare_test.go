@@ -148,8 +148,8 @@ func TestSpareIsOfNoUse(t *testing.T) {
 		"nothing":        func(*box) error { return nil },
 		"sentry":         func(b *box) error { return killed(b.sentry.Getpid()) },
 		"gofer":          func(b *box) error { return killed(b.container.GoferPid.Load()) },
-		"stopped sentry": func(b *box) error { return unix.Kill(b.sentry.Getpid(), unix.SIGSTOP) },
-		"stopped gofer":  func(b *box) error { return unix.Kill(b.container.GoferPid.Load(), unix.SIGSTOP) },
+		"stopped sentry": func(b *box) error { return stopped(b.sentry.Getpid()) },
+		"stopped gofer":  func(b *box) error { return stopped(b.container.GoferPid.Load()) },
 		"silent": func(b *box) error { // as if its sentry did not answer: another gets the answer
 			b.line.mu.Lock()
 			defer b.line.mu.Unlock()
@@ -204,6 +204,15 @@ func killed(pid int) error {
 	}
 	var info unix.Siginfo
 	return unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOWAIT, nil)
+}
+
+// stopped stops a child and waits until it has.
+func stopped(pid int) error {
+	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+		return err
+	}
+	var info unix.Siginfo
+	return unix.Waitid(unix.P_PID, pid, &info, unix.WSTOPPED|unix.WNOWAIT, nil)
 }
 
 // gone waits until a child has been reaped.
