@@ -106,7 +106,7 @@ func New(opts Options) (_ *Driver, err error) {
 	if err := makeEtc(d.etc(), opts.Network.NameServers()); err != nil {
 		return nil, err
 	}
-	d.spares.make, d.spares.log = d.makeSpare, d.log
+	d.spares.make, d.spares.needed, d.spares.log = d.makeSpare, d.anyKept, d.log
 	return d, nil
 }
 
@@ -266,6 +266,13 @@ func (d *Driver) keep(id string, link *network.Link) error {
 	defer d.mu.Unlock()
 	d.kept[id] = link
 	return nil
+}
+
+// anyKept reports whether a sandbox is vacated, that is, on disk and not given up.
+func (d *Driver) anyKept() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.kept) > 0
 }
 
 // takeKept returns the link that was kept for id, nil if there is none. The caller owns it.

@@ -9,15 +9,16 @@ import (
 
 const (
 	spareAfter = time.Second            // how long after a restore a new one is made: the app that is awake comes first
-	spareLasts = 10 * time.Minute       // how long one is kept that nobody needs
+	spareLasts = 10 * time.Minute       // how long one is kept when nothing is on disk any more
 	spareWait  = 100 * time.Millisecond // for one that is being made: with more a sandbox of one's own is there first
 )
 
 // spares keeps at most one spare. One is made when a sandbox has gone to disk, and when one has come back: never while
 // others are being started, as that costs them the time that it saves another.
 type spares struct {
-	make func() (*box, error) // set once
-	log  *slog.Logger         // set once
+	make   func() (*box, error) // set once
+	needed func() bool          // set once: something is on disk that may come back any time
+	log    *slog.Logger         // set once
 
 	mu      sync.Mutex // guards what follows
 	ready   *box
@@ -118,11 +119,25 @@ func (s *spares) begin() {
 	}
 }
 
-// expire removes a spare that nobody has needed.
+// expire removes a spare that nobody has needed, unless it may be soon.
 func (s *spares) expire() {
+	if s.needed() && s.prolong() {
+		return
+	}
 	if err := s.remove(); err != nil {
 		s.log.Warn("removing a spare sandbox failed", "error", err)
 	}
+}
+
+// prolong keeps the spare that is ready; it reports false if there is none.
+func (s *spares) prolong() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ready == nil || s.closed {
+		return false
+	}
+	s.timer = time.AfterFunc(spareLasts, func() { s.work(s.expire) })
+	return true
 }
 
 // remove removes the spare that is ready.
