@@ -46,6 +46,8 @@ type Process struct {
 	User string   `json:"user,omitempty"`
 	Root Root     `json:"root"`
 	Port int      `json:"port"` // told to the app as PORT and tried first; an app may listen elsewhere
+
+	Fixed bool `json:"fixed,omitempty"` // it listens on Port; no other port is tried
 }
 
 // Root says what a release's root file system is.
@@ -60,6 +62,13 @@ const (
 
 // AppDir is where the files of a release with RootHost lie inside a sandbox; it is the working directory.
 const AppDir = "/app"
+
+// TaskDir is AppDir for a function, as on AWS. RuntimeDir has what Lull brings along to run functions, LayersDir their layers.
+const (
+	TaskDir    = "/var/task"
+	LayersDir  = "/opt"
+	RuntimeDir = "/var/runtime"
+)
 
 // DefaultPort is the PORT an app is told to listen on unless its manifest says otherwise.
 const DefaultPort = 8080

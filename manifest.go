@@ -17,6 +17,10 @@ type Manifest struct {
 	Build       string            `json:"build,omitempty"`
 	Port        int               `json:"port"`
 	Image       string            `json:"image,omitempty"`
+	Dockerfile  string            `json:"dockerfile,omitempty"` // path of one in the app's files, which an image is built from
+	Dir         string            `json:"dir,omitempty"`        // where the files lie in an environment; "": AppDir, TaskDir for a function
+	Function    Function          `json:"function,omitzero"`    // instead of run
+	Static      Static            `json:"static,omitzero"`      // files that are served as they are, instead of run
 	Env         map[string]string `json:"env,omitempty"`
 	Concurrency int               `json:"concurrency"` // exchanges in parallel per environment
 	Streams     int               `json:"streams"`     // open streams per environment
@@ -30,6 +34,74 @@ type Manifest struct {
 	Ready       string            `json:"ready,omitempty"` // a path that answers 2xx or 3xx once the app is ready; "": the port accepts
 	Egress      Egress            `json:"egress"`
 	Domains     []string          `json:"domains,omitempty"`
+	Schedules   []Schedule        `json:"schedules,omitempty"`
+}
+
+// IsFunction reports whether the app is a function, and IsStatic whether it is files only: it has no environments then.
+func (m Manifest) IsFunction() bool { return m.Function.Runtime != "" }
+func (m Manifest) IsStatic() bool   { return m.Static.Root != "" }
+
+// FilesDir is where the app's files lie inside an environment that has the host's runtime.
+func (m Manifest) FilesDir() string {
+	switch {
+	case m.Dir != "":
+		return m.Dir
+	case m.IsFunction():
+		return TaskDir
+	}
+	return AppDir
+}
+
+// Function makes an app of a handler that is written for AWS Lambda. It is one if Runtime is set.
+type Function struct {
+	Handler   string         `json:"handler,omitempty"`  // such as index.handler; what it means is the runtime's business
+	Runtime   string         `json:"runtime,omitempty"`  // AWS's identifiers: nodejs22.x, python3.13, provided.al2023
+	Payload   string         `json:"payload,omitempty"`  // format of HTTP events: 2.0, 1.0 (REST APIs), alb
+	Layers    []string       `json:"layers,omitempty"`   // directories and zip files of the app that make up /opt, the later over the earlier
+	Limits    FunctionLimits `json:"limits,omitzero"`    //
+	Retries   int            `json:"retries"`            // of an asynchronous invocation that failed
+	MaxAge    Duration       `json:"maxAge,omitzero"`    // of an asynchronous invocation; then it is given up
+	WebSocket WebSocket      `json:"websocket,omitzero"` // routes of an API Gateway WebSocket API
+}
+
+// FunctionLimits bound what goes into a function and comes out of it.
+type FunctionLimits struct {
+	Request  Size `json:"request,omitzero"`  // an event
+	Response Size `json:"response,omitzero"` // an answer in one piece
+	Streamed Size `json:"streamed,omitzero"` // an answer that is streamed
+}
+
+// WebSocket makes a function the far side of WebSocket connections, which the node holds: it gets an event when one opens, for
+// each message, and when one closes, as with an API Gateway WebSocket API. It is on if Route is set.
+type WebSocket struct {
+	Route   string   `json:"route,omitempty"`  // route selection expression, such as $request.body.action
+	Routes  []string `json:"routes,omitempty"` // route keys besides $connect, $disconnect and $default
+	Replies bool     `json:"replies,omitzero"` // what the function answers to a message is sent to the client
+}
+
+// Static makes an app of files. It is one if Root is set.
+type Static struct {
+	Root      string     `json:"root,omitempty"`     // directory to serve, relative to the app's
+	Fallback  string     `json:"fallback,omitempty"` // what is served where there is no file, such as /index.html for a single-page app
+	Redirects []Redirect `json:"redirects,omitempty"`
+	Rewrites  []Redirect `json:"rewrites,omitempty"` // where there is no file; Status has no meaning
+}
+
+// Redirect says where a path leads. From may end in /* and hold :names; To may hold :names and :splat for what * stood for.
+type Redirect struct {
+	From   string `json:"from"`
+	To     string `json:"to"`
+	Status int    `json:"status,omitempty"` // 0 is 302
+}
+
+// Schedule is when an app is called without anybody asking.
+type Schedule struct {
+	Name   string `json:"name,omitempty"`   // unique within the app; "" is its place in the list
+	Cron   string `json:"cron"`             // five fields, or @hourly and the like
+	Zone   string `json:"zone,omitempty"`   // IANA time zone; "" is UTC
+	Path   string `json:"path,omitempty"`   // is sent a request; / if neither is given
+	Method string `json:"method,omitempty"` // of that request; "" is POST
+	Event  string `json:"event,omitempty"`  // JSON: instead of a request, a function is invoked with this event
 }
 
 // Scale bounds the number of environments.
@@ -95,6 +167,11 @@ func DefaultManifest() Manifest {
 	}
 }
 
+// DefaultFunction returns the values of what a function leaves out.
+func DefaultFunction() Function {
+	return Function{Payload: "2.0", Limits: FunctionLimits{Request: 6 * MB, Response: 6 * MB, Streamed: 200 * MB}, Retries: 2, MaxAge: seconds(6 * 3600)}
+}
+
 func seconds(n int64) Duration { return Duration(n * int64(time.Second)) }
 
 // Problem is one thing that is wrong with a manifest. Path names the key, such as scale.max.
@@ -108,7 +185,11 @@ var (
 	nameForm   = form(`^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$`)
 	envForm    = form(`^[A-Za-z_][A-Za-z0-9_]*$`)
 	domainForm = form(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{1,63}$`)
-	targetForm = form(`^[A-Za-z0-9._-]{1,253}:([0-9]{1,5})$`)
+	dirForm    = form(`^(/[A-Za-z0-9_-][A-Za-z0-9._-]*){1,8}$`)
+	// Java, Ruby and .NET have runtimes of their own on AWS, which are not here; they run with a bootstrap.
+	runtimeForm = form(`^(nodejs[0-9.x]*|python[0-9.x]*|provided(\.al2|\.al2023)?|go1\.x)$`)
+	methodForm  = form(`^[A-Z]{1,16}$`)
+	targetForm  = form(`^[A-Za-z0-9._-]{1,253}:([0-9]{1,5})$`)
 )
 
 func form(expression string) func() *regexp.Regexp {
@@ -135,6 +216,9 @@ func (m Manifest) Validate() []Problem {
 	check(m.Name == "" || ValidName(m.Name), "name",
 		"%q is not a name: use up to 40 lower-case letters, digits and single hyphens, such as my-app", m.Name)
 	check(m.Image == "" || m.Build == "", "build", "cannot be given together with image")
+	problems = append(problems, m.oneKind()...)
+	check(m.Dir == "" || dirForm().MatchString(m.Dir) && !slices.Contains(reservedDirs, m.Dir), "dir",
+		"is %q: it must be an absolute path of plain names, such as /srv/app, that is not the system's", m.Dir)
 	between(m.Port, 1, 65535, "port")
 	between(m.Concurrency, 1, 100_000, "concurrency")
 	between(m.Streams, 1, 1_000_000, "streams")
@@ -164,7 +248,95 @@ func (m Manifest) Validate() []Problem {
 	for i, domain := range m.Domains {
 		check(domainForm().MatchString(domain), fmt.Sprintf("domains[%d]", i), "%q is not a host name in lower case", domain)
 	}
+	problems = append(problems, m.Function.validate()...)
+	problems = append(problems, validateSchedules(m.Schedules, m.IsFunction())...)
 	return append(problems, m.Egress.validate()...)
+}
+
+// oneKind reports keys that make different things of an app. An image may have a command of its own, so run goes with it.
+func (m Manifest) oneKind() []Problem {
+	first := ""
+	var problems []Problem
+	for _, kind := range []struct {
+		key   string
+		given bool
+	}{
+		{"image", m.Image != ""}, {"dockerfile", m.Dockerfile != ""}, {"function", m.IsFunction()}, {"static", m.IsStatic()},
+		{"run", m.Run != "" && (m.IsFunction() || m.IsStatic())},
+	} {
+		switch {
+		case kind.given && first != "":
+			problems = append(problems, Problem{kind.key, fmt.Sprintf("cannot be given together with %s: an app is one of them", first)})
+		case kind.given:
+			first = kind.key
+		}
+	}
+	return problems
+}
+
+// reservedDirs are directories of an environment that an app's files cannot take the place of.
+var reservedDirs = []string{"/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/root", "/run", "/sbin", "/sys",
+	"/tmp", "/usr", "/var", "/var/run", "/var/tmp", LayersDir, RuntimeDir}
+
+func (f Function) validate() []Problem {
+	var problems []Problem
+	check := func(ok bool, path, format string, args ...any) {
+		if !ok {
+			problems = append(problems, Problem{"function." + path, fmt.Sprintf(format, args...)})
+		}
+	}
+	if f.Runtime == "" {
+		given := f.Handler != "" || len(f.Layers) > 0 || f.WebSocket.Route != "" || len(f.WebSocket.Routes) > 0
+		check(!given, "runtime", "is missing: name one, such as nodejs20.x, python3.11 or provided.al2023")
+		return problems
+	}
+	check(runtimeForm().MatchString(f.Runtime), "runtime", "is %q: it must be a Node, Python or custom runtime of AWS Lambda, such as nodejs20.x, python3.11 or provided.al2023", f.Runtime)
+	check(f.Handler != "" || strings.HasPrefix(f.Runtime, "provided") || strings.HasPrefix(f.Runtime, "go"), "handler",
+		"is missing: name the file and the function in it, such as index.handler")
+	check(len(f.Handler) <= 128 && !strings.ContainsAny(f.Handler, " \t\r\n\x00"), "handler", "is %q: it must be at most 128 characters without spaces", f.Handler)
+	check(slices.Contains([]string{"2.0", "1.0", "alb"}, f.Payload), "payload", "is %q: it must be \"2.0\", \"1.0\" or alb", f.Payload)
+	check(f.Retries >= 0 && f.Retries <= 100, "retries", "is %d: it must be from 0 to 100", f.Retries)
+	check(f.MaxAge > 0, "maxAge", "must be more than 0")
+	for i, layer := range f.Layers {
+		check(layer != "" && !strings.HasPrefix(layer, "/") && !slices.Contains(strings.Split(layer, "/"), ".."), fmt.Sprintf("layers[%d]", i),
+			"%q is not a path inside the app's directory", layer)
+	}
+	for _, limit := range []struct {
+		path  string
+		value Size
+	}{{"limits.request", f.Limits.Request}, {"limits.response", f.Limits.Response}, {"limits.streamed", f.Limits.Streamed}} {
+		check(limit.value >= KB && limit.value <= 16*GB, limit.path, "is %s: it must be from 1KB to 16GB", limit.value)
+	}
+	ws := f.WebSocket
+	check(ws.Route != "" || len(ws.Routes) == 0 && !ws.Replies, "websocket.route",
+		"is missing: say what chooses the route, such as $request.body.action")
+	check(ws.Route == "" || strings.HasPrefix(strings.TrimPrefix(ws.Route, "${"), "$request.body") || strings.HasPrefix(ws.Route, "${request.body") || ws.Route == "$default",
+		"websocket.route", "is %q: it must be $default or name a field of the message, such as $request.body.action", ws.Route)
+	for i, route := range ws.Routes {
+		check(route != "" && len(route) <= 128, fmt.Sprintf("websocket.routes[%d]", i), "is %q: it must be 1 to 128 characters", route)
+	}
+	return problems
+}
+
+func validateSchedules(schedules []Schedule, function bool) []Problem {
+	var problems []Problem
+	names := map[string]bool{}
+	for i, s := range schedules {
+		check := func(ok bool, key, format string, args ...any) {
+			if !ok {
+				problems = append(problems, Problem{fmt.Sprintf("schedules[%d].%s", i, key), fmt.Sprintf(format, args...)})
+			}
+		}
+		check(s.Cron != "", "cron", "is missing: say when, such as \"*/5 * * * *\"")
+		check(s.Name == "" || ValidName(s.Name), "name", "%q is not a name: use up to 40 lower-case letters, digits and single hyphens", s.Name)
+		check(s.Name == "" || !names[s.Name], "name", "%q is given twice", s.Name)
+		names[s.Name] = true
+		check(s.Path == "" || strings.HasPrefix(s.Path, "/") && !strings.ContainsAny(s.Path, " \r\n"), "path", "is %q: it must be a path that begins with /", s.Path)
+		check(s.Method == "" || methodForm().MatchString(s.Method), "method", "is %q: it must be a method such as POST", s.Method)
+		check(s.Event == "" || s.Path == "" && s.Method == "", "event", "cannot be given together with path or method")
+		check(s.Event == "" || function, "event", "is for functions: give a path that gets a request")
+	}
+	return problems
 }
 
 func (e Egress) validate() []Problem {

@@ -94,7 +94,7 @@ func (j *job) finish(lang language) (Result, error) {
 	}
 	process := lull.Process{
 		Args: commandArgs(text),
-		Dir:  lull.AppDir,
+		Dir:  j.manifest.FilesDir(),
 		Root: lull.RootHost,
 		Port: j.port(nil, nil),
 		Env:  mergeEnv([]string{"PATH=" + toolPath, "HOME=/tmp", "LANG=C.UTF-8"}, lang.env(j), j.variables()),
@@ -229,4 +229,4 @@ func missing(tool, what, fix string) error {
 }
 
 // inApp is the path of a file of the app inside its environment.
-func inApp(name string) string { return path.Join(lull.AppDir, name) }
+func (j *job) inApp(name string) string { return path.Join(j.manifest.FilesDir(), name) }

@@ -68,8 +68,8 @@ func jsonError(name string, data []byte, err error) error {
 
 func (n *nodeApp) name() string    { return "a Node app" }
 func (n *nodeApp) tools() []string { return []string{"node", "npm", "npx", "yarn", "pnpm"} }
-func (n *nodeApp) env(*job) []string {
-	return []string{"NODE_ENV=production", "PATH=" + inApp("node_modules/.bin") + ":" + toolPath}
+func (n *nodeApp) env(j *job) []string {
+	return []string{"NODE_ENV=production", "PATH=" + j.inApp("node_modules/.bin") + ":" + toolPath}
 }
 
 func (n *nodeApp) build(ctx context.Context, j *job) error {

@@ -39,11 +39,11 @@ func (p *pythonApp) tools() []string { return []string{"python3", "python"} }
 
 // env adds src for projects that keep their package there.
 func (p *pythonApp) env(j *job) []string {
-	search := []string{inApp(pythonDir)}
+	search := []string{j.inApp(pythonDir)}
 	if p.requirements == "pyproject.toml" && j.isRealDir("src") {
-		search = append(search, inApp("src"))
+		search = append(search, j.inApp("src"))
 	}
-	return []string{"PYTHONUNBUFFERED=1", "PYTHONPATH=" + strings.Join(search, ":"), "PATH=" + inApp(pythonDir+"/bin") + ":" + toolPath}
+	return []string{"PYTHONUNBUFFERED=1", "PYTHONPATH=" + strings.Join(search, ":"), "PATH=" + j.inApp(pythonDir+"/bin") + ":" + toolPath}
 }
 
 func (p *pythonApp) command(j *job) (string, error) {

@@ -54,7 +54,13 @@ func decode(data []byte) *decoder {
 		return d
 	}
 	d.located = true
+	if slices.ContainsFunc(entries, func(entry *ast.MappingValueNode) bool { name, _ := keyOf(entry); return name == "function" }) {
+		d.manifest.Function = lull.DefaultFunction()
+	}
 	d.object(reflect.ValueOf(&d.manifest).Elem(), entries, "")
+	if _, given := d.at["concurrency"]; !given && d.manifest.IsFunction() {
+		d.manifest.Concurrency = 1 // as on AWS
+	}
 	return d
 }
 
@@ -146,8 +152,6 @@ func (d *decoder) object(v reflect.Value, entries []*ast.MappingValueNode, path 
 		case known:
 			d.at[full] = where
 			d.value(field, entry.Value, full)
-		case path == "" && later[name]:
-			d.report(where, full, "is not supported by this version yet")
 		default:
 			d.report(where, full, "%s", unknown(name, path, fields))
 		}
@@ -234,8 +238,9 @@ func (d *decoder) validate() {
 		}
 		return false
 	}
-	for _, p := range d.manifest.Validate() {
-		if !reported[p.Path] && !mentions(p.Message) {
+	for _, p := range Check(d.manifest) {
+		group := p.Path[:max(strings.LastIndexByte(p.Path, '.'), 0)]
+		if !reported[p.Path] && !reported[group] && !mentions(p.Message) {
 			d.report(d.where(p.Path), p.Path, "%s", p.Message)
 		}
 	}

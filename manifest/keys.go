@@ -8,9 +8,6 @@ import (
 	"github.com/lull-dev/lull"
 )
 
-// later are keys of the format that this version cannot carry out. To ignore them would be to break a promise.
-var later = map[string]bool{"function": true, "schedules": true}
-
 // meant are words that other tools use for a key of ours.
 var meant = map[string]string{
 	"command": "run", "cmd": "run", "start": "run", "entrypoint": "run", "environment": "env", "replicas": "scale.max",
@@ -34,11 +31,7 @@ func unknown(name, path string, fields map[string]reflect.Value) string {
 func guess(name, path string, fields map[string]reflect.Value) string {
 	word := strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(name))
 	best, bestDistance := "", max(1, len(word)/3)+1
-	candidates := sortedNames(fields)
-	if path == "" {
-		candidates = append(candidates, "function", "schedules")
-	}
-	for _, candidate := range candidates {
+	for _, candidate := range sortedNames(fields) {
 		if distance := editDistance(word, candidate); distance < bestDistance {
 			best, bestDistance = candidate, distance
 		}

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/lull-dev/lull"
+	"github.com/lull-dev/lull/schedule"
 )
 
 // FileName is the name of an app's manifest, at the top of its directory.
@@ -61,6 +62,11 @@ func Parse(data []byte, file string) (lull.Manifest, error) {
 		return lull.Manifest{}, &Error{File: file, Problems: d.sorted()}
 	}
 	return d.manifest, nil
+}
+
+// Check returns everything that is wrong with the values of a manifest, wherever it comes from; nil if nothing is.
+func Check(m lull.Manifest) []lull.Problem {
+	return append(m.Validate(), schedule.Check(m.Schedules)...)
 }
 
 // Load reads the manifest of the app in dir. Without one it returns the defaults and found is false.

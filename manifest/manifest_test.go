@@ -109,9 +109,26 @@ lull.yaml:5:3: env.A: is given twice; the first is on line 4`},
 		{"nothing", "name:\nenv:\n  A:\n", `
 lull.yaml:1:6: name: has no value: give it one or leave the key out
 lull.yaml:3:3: env.A: has no value: write "" if it is meant to be empty`},
-		{"later", "function: {handler: index.handler}\nschedules: []\n", `
-lull.yaml:1:1: function: is not supported by this version yet
-lull.yaml:2:1: schedules: is not supported by this version yet`},
+		{"half a function", "function: {handler: index.handler}\n", `
+lull.yaml:1:1: function.runtime: is missing: name one, such as nodejs20.x, python3.11 or provided.al2023`},
+		{"function", "run: x\nfunction:\n  runtime: java21\n  payload: '3.0'\n  layers: [../x]\n  websocket: {routes: [say]}\n", `
+lull.yaml:1:6: run: cannot be given together with function: an app is one of them
+lull.yaml:2:1: function.handler: is missing: name the file and the function in it, such as index.handler
+lull.yaml:3:12: function.runtime: is "java21": it must be a Node, Python or custom runtime of AWS Lambda, such as nodejs20.x, python3.11 or provided.al2023
+lull.yaml:4:12: function.payload: is "3.0": it must be "2.0", "1.0" or alb
+lull.yaml:5:12: function.layers[0]: "../x" is not a path inside the app's directory
+lull.yaml:6:3: function.websocket.route: is missing: say what chooses the route, such as $request.body.action`},
+		{"schedules", "schedules:\n  - {cron: '61 * * * *', event: '{}'}\n  - {name: A b, crom: x, zone: Mars}\n  - 5 4 * * *\n", `
+lull.yaml:2:12: schedules[0].cron: is "61 * * * *": end of range (61) above maximum (59): "61"
+lull.yaml:2:33: schedules[0].event: is for functions: give a path that gets a request
+lull.yaml:3:6: schedules[1].cron: is missing: say when, such as "*/5 * * * *"
+lull.yaml:3:12: schedules[1].name: "A b" is not a name: use up to 40 lower-case letters, digits and single hyphens
+lull.yaml:3:17: schedules[1].crom: is not a known key: did you mean schedules[1].cron?
+lull.yaml:4:5: schedules[2]: must be a group of keys: cron, event, method, name, path, zone`},
+		{"a schedule is no list", "schedules: {cron: x}\n", `
+lull.yaml:1:13: schedules: must be a list, each with some of cron, event, method, name, path, zone`},
+		{"switches", "function: {runtime: python3.11, handler: a.b, websocket: {route: $default, replies: yes}}\n", `
+lull.yaml:1:85: function.websocket.replies: is "yes": it must be true or false`},
 		{"one bad value does not cause a second", "scale: {min: 20, max: many}\n", `
 lull.yaml:1:23: scale.max: is "many": it must be a whole number`},
 		{"elsewhere", "memory: 1GB\ncommand: x\nscale: {replicas: 1}\n", `

@@ -25,6 +25,10 @@ func (d *decoder) value(v reflect.Value, node ast.Node, path string) {
 		d.object(v, entries, path)
 		return
 	}
+	if v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Struct {
+		d.groups(v, node, path)
+		return
+	}
 	if _, null := node.(*ast.NullNode); null {
 		d.report(position(node), path, "has no value: give it one or leave the key out")
 		return
@@ -60,6 +64,12 @@ func (d *decoder) scalar(target any, node ast.Node, path string) {
 		*target = text
 	case *int:
 		*target, err = number(text, isText, target, *target, strconv.Atoi)
+	case *bool:
+		if value, parseErr := strconv.ParseBool(text); parseErr == nil && !isText && (text == "true" || text == "false") {
+			*target = value
+		} else {
+			err = fmt.Errorf("is %q: it must be true or false", text)
+		}
 	case *float64:
 		parse := func(s string) (float64, error) { return strconv.ParseFloat(s, 64) }
 		*target, err = number(text, isText, target, *target, parse)
@@ -101,6 +111,8 @@ func wanted(target any) string {
 	switch target.(type) {
 	case *int:
 		return "a whole number"
+	case *bool:
+		return "true or false"
 	case *float64:
 		return "a number"
 	case *lull.Size:
@@ -170,6 +182,22 @@ func (d *decoder) egress(target *lull.Egress, node ast.Node, path string) {
 		return
 	}
 	*target = items
+}
+
+// groups reads a list of groups of keys.
+func (d *decoder) groups(v reflect.Value, node ast.Node, path string) {
+	sequence, ok := node.(*ast.SequenceNode)
+	if !ok {
+		element := reflect.New(v.Type().Elem()).Elem()
+		d.report(position(node), path, "must be a list, each with some of %s", strings.Join(names(element), ", "))
+		return
+	}
+	v.Set(reflect.MakeSlice(v.Type(), len(sequence.Values), len(sequence.Values)))
+	for i, item := range sequence.Values {
+		full := fmt.Sprintf("%s[%d]", path, i)
+		d.at[full] = position(item)
+		d.value(v.Index(i), item, full)
+	}
 }
 
 func (d *decoder) list(target *[]string, node ast.Node, path string) {
