@@ -19,6 +19,7 @@ const portGrace = 100 * time.Millisecond
 // release was found; else, after a moment in which the first two may still appear, the lowest port that speaks HTTP.
 type portChoice struct {
 	told, known int
+	fixed       bool      // it is told, and no other
 	first       time.Time // when it was first seen to listen anywhere
 }
 
@@ -33,7 +34,7 @@ func (c *portChoice) choose(now time.Time, open []sandbox.Listener, speaks func(
 			return port, true
 		}
 	}
-	if len(ports) == 0 {
+	if len(ports) == 0 || c.fixed {
 		return 0, false
 	}
 	if c.first.IsZero() {

@@ -48,7 +48,7 @@ func (k *keeper) ready(ctx context.Context, spec sandbox.Spec) (int, *failure) {
 	defer cancel()
 	var known int
 	k.change(func(_ *ledger, e *environment, _ time.Time) { known = e.generation.port })
-	p := &prober{box: k.box, release: k.release(), ports: portChoice{told: toldPort(spec.Env), known: known}}
+	p := &prober{box: k.box, release: k.release(), ports: portChoice{told: toldPort(spec.Env), known: known, fixed: k.release().Process.Fixed}}
 	port, err := p.await(ctx)
 	switch {
 	case err == nil:

@@ -50,6 +50,7 @@ var programs = map[string]sandboxtest.Program{
 	"literal": after(startTime, sandboxtest.HTTPOn("127.0.0.1:3000", hello)),
 	"echo":    after(startTime, echoAfter(0)),
 	"late":    after(startTime, echoAfter(300*time.Millisecond)),
+	"dies":    diesAsked,
 	"v6":      after(startTime, sandboxtest.HTTPOn("[::]:5000", hello)),
 }
 
