@@ -12,7 +12,9 @@ import (
 )
 
 // goApp is a directory with a go.mod.
-type goApp struct{}
+type goApp struct {
+	output string // where the compiled program is to lie; "": where binary says
+}
 
 func (*goApp) name() string      { return "a Go app" }
 func (*goApp) tools() []string   { return []string{"go"} }
@@ -38,7 +40,10 @@ func (g *goApp) build(ctx context.Context, j *job) error {
 
 // binary is where the compiled program lies, from the top of the app: where the manifest's run: ./server looks for it, or
 // out of the way.
-func (*goApp) binary(j *job) string {
+func (g *goApp) binary(j *job) string {
+	if g.output != "" {
+		return g.output
+	}
 	named := firstWord(j.manifest.Run)
 	if strings.HasPrefix(named, "./") && filepath.IsLocal(named) && !j.has(named) {
 		return named

@@ -44,8 +44,13 @@ type language interface {
 }
 
 func (j *job) run(ctx context.Context) (Result, error) {
-	if j.manifest.Image != "" {
+	switch {
+	case j.manifest.Image != "":
 		return j.fromImage(ctx)
+	case j.manifest.IsFunction():
+		return j.function(ctx)
+	case j.manifest.IsStatic():
+		return j.static(ctx)
 	}
 	lang, err := j.detect()
 	if err != nil {
