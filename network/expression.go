@@ -43,6 +43,18 @@ var (
 	}
 )
 
+// redirected holds for packets whose destination was changed on their way in.
+var redirected = []expr.Any{
+	&expr.Ct{Key: expr.CtKeySTATUS, Register: firstRegister},
+	&expr.Bitwise{
+		SourceRegister: firstRegister, DestRegister: firstRegister, Len: 4,
+		Mask: binaryutil.NativeEndian.PutUint32(statusDNAT), Xor: binaryutil.NativeEndian.PutUint32(0),
+	},
+	&expr.Cmp{Op: expr.CmpOpNeq, Register: firstRegister, Data: binaryutil.NativeEndian.PutUint32(0)},
+}
+
+const statusDNAT = 1 << 5 // IPS_DST_NAT of the kernel's nf_conntrack_common.h
+
 // field loads something about a packet into a register.
 type field func(register uint32) expr.Any
 
@@ -95,6 +107,24 @@ func countsOver(counts *nftables.Set, most uint32) []expr.Any {
 		Exprs: []expr.Any{&expr.Connlimit{Count: most, Flags: over}},
 	}}
 }
+
+func portIs(number uint16) []expr.Any {
+	return []expr.Any{port(firstRegister), &expr.Cmp{Op: expr.CmpOpEq, Register: firstRegister, Data: binaryutil.BigEndian.PutUint16(number)}}
+}
+
+func destinationIs(addr netip.Addr) []expr.Any {
+	return []expr.Any{destination(firstRegister), &expr.Cmp{Op: expr.CmpOpEq, Register: firstRegister, Data: addr.AsSlice()}}
+}
+
+// redirectTo makes the host itself the destination, at this port.
+func redirectTo(number uint16) []expr.Any {
+	return []expr.Any{
+		&expr.Immediate{Register: firstRegister, Data: binaryutil.BigEndian.PutUint16(number)},
+		&expr.Redir{RegisterProtoMin: firstRegister, RegisterProtoMax: firstRegister, Flags: natSpecified},
+	}
+}
+
+const natSpecified = 1 << 1 // NF_NAT_RANGE_PROTO_SPECIFIED
 
 func compareNFProto(op expr.CmpOp) []expr.Any {
 	return []expr.Any{

@@ -37,10 +37,17 @@ type Options struct {
 	// for 4096 environments of each of the first four nodes. An environment takes four addresses, also while it is
 	// hibernated.
 	Pool netip.Prefix
+	// Services is the port on which the node listens, on all addresses, for what environments may ask of it; they reach it
+	// at ServicesAddr. 0: there is nothing.
+	Services uint16
 	// Ready is how many namespaces are kept ready; 0: a default, negative: none.
 	Ready int
 	Log   *slog.Logger
 }
+
+// ServicesAddr is where environments find the node's services. It is link-local, so that it means nothing else anywhere,
+// and the same for all environments, so that it stays true when one comes back from disk.
+var ServicesAddr = netip.MustParseAddrPort("169.254.77.77:80")
 
 // Network is the environments' side of a node's network. Its methods may be called concurrently.
 type Network struct {
@@ -83,7 +90,7 @@ func Open(slot *host.Slot, opts Options) (*Network, error) {
 		dir:         filepath.Join(slot.Dir(), namespaceDir),
 		nameServers: servers,
 		log:         opts.Log,
-		rules:       newRules(slot.Name(), own, opts.Pool, atPort(servers, 53)),
+		rules:       newRules(slot.Name(), own, opts.Pool, atPort(servers, 53), opts.Services),
 		names:       newNames(opts.Log),
 		links:       map[string]*Link{},
 	}

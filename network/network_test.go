@@ -69,6 +69,25 @@ func TestNobodyElseReachesEnvironment(t *testing.T) {
 	}
 }
 
+// The node's services are at one address for all environments, whatever their egress, and nothing else of the host is.
+func TestServices(t *testing.T) {
+	port, otherPort := serve(t, nil, "0.0.0.0:0").Port(), serve(t, nil, "0.0.0.0:0").Port()
+	n, _ := openNetwork(t, Options{Services: port})
+	for _, egress := range []string{lull.EgressInternet, lull.EgressNone, "10.97.1.0/24"} {
+		link := attach(t, n, egress)
+		seen, err := reach(t, link, ServicesAddr, wait)
+		must(t, err)
+		if seen != link.Addr().String() {
+			t.Errorf("the services saw %s, not the environment's address %s", seen, link.Addr())
+		}
+		mustNotReach(t, link, endpoint(ServicesAddr.Addr(), otherPort))
+		mustNotReach(t, link, endpoint(link.Gateway(), port))
+		mustNotReach(t, link, endpoint(link.Gateway(), otherPort))
+	}
+	none, _ := openNetwork(t, Options{})
+	mustNotReach(t, attach(t, none, lull.EgressInternet), ServicesAddr)
+}
+
 func TestNoneIsNothing(t *testing.T) {
 	world := newWorld(t)
 	n, _ := openNetwork(t, Options{})

@@ -15,7 +15,8 @@ import (
 //	 from an environment                            to an environment
 //	        │                                              ▲
 //	prerouting: its own address as source, or drop         │
-//	        ├──▶ input (the host itself):    only answers, the name server, host:port pairs that were listed
+//	        │    ServicesAddr becomes the node's port      │
+//	        ├──▶ input (the host itself):    only answers, the name server, the services, host:port pairs that were listed
 //	        └──▶ forward: by the policy of the address     ├── silence: nothing while it is away, not even an answer
 //	                └──▶ postrouting: masquerade           └── forward: only answers; the host is not forwarded
 type rules struct {
@@ -23,6 +24,7 @@ type rules struct {
 	block       netip.Prefix
 	most        uint32 // connections to elsewhere that one environment may have
 	nameServers []netip.AddrPort
+	services    uint16         // port of the node's services; 0: there are none
 	forbidden   []netip.Prefix // that "internet" does not include
 
 	table    *nftables.Table
@@ -53,7 +55,7 @@ var special = []netip.Prefix{
 	netip.MustParsePrefix("224.0.0.0/4"), netip.MustParsePrefix("240.0.0.0/4"),
 }
 
-func newRules(name string, own block, pool netip.Prefix, nameServers []netip.AddrPort) *rules {
+func newRules(name string, own block, pool netip.Prefix, nameServers []netip.AddrPort, services uint16) *rules {
 	addr, protocol, service := nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService
 	table := &nftables.Table{Name: name, Family: nftables.TableFamilyINet}
 	var sets uint32
@@ -70,6 +72,7 @@ func newRules(name string, own block, pool netip.Prefix, nameServers []netip.Add
 		block:       own.prefix,
 		most:        mostConnections,
 		nameServers: nameServers,
+		services:    services,
 		forbidden:   outermost(append(slices.Clone(special), pool)),
 		table:       table,
 		members:     set("members", nftables.TypeIFName, addr),
@@ -104,13 +107,14 @@ func (r *rules) program() []chain {
 	listed := slices.Concat(load(source, 0), load(destination, 1), load(protocol, 2), load(port, 3), in(r.targets))
 	refuse := []expr.Any{&expr.Verdict{Kind: expr.VerdictGoto, Chain: r.refusal.Name}}
 	toNameServer := slices.Concat(load(destination, 0), load(protocol, 1), load(port, 2), in(r.servers))
-	return []chain{
+	program := []chain{
 		{r.hook("antispoof", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw), [][][]expr.Any{
 			{from, notIPv4, drop},
 			{from, load(inputInterface, 0), load(source, 4), notIn(r.members), drop},
 		}},
 		{r.hook("input", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter), [][][]expr.Any{
 			{from, answers, accept},
+			{from, redirected, isTCP, portIs(r.services), accept},
 			{from, toNameServer, load(source, 0), verdictOf(r.policies)},
 			{from, listed, accept},
 			{from, refuse},
@@ -143,6 +147,14 @@ func (r *rules) program() []chain {
 			{isIPv4, sourceIn(r.block), interfaceIs(expr.MetaKeyOIFNAME, expr.CmpOpNeq, r.prefix), {&expr.Masq{}}},
 		}},
 	}
+	if r.services == 0 {
+		return program
+	}
+	return append(program, chain{
+		r.hook("prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest), [][][]expr.Any{
+			{from, isTCP, destinationIs(ServicesAddr.Addr()), portIs(ServicesAddr.Port()), redirectTo(r.services)},
+		},
+	})
 }
 
 func (r *rules) hook(name string, kind nftables.ChainType, hook *nftables.ChainHook, priority *nftables.ChainPriority) *nftables.Chain {
