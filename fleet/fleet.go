@@ -109,6 +109,15 @@ func (f *Fleet) Use(rel lull.Release) {
 	})
 }
 
+// Retire drains the environments of the current release and leaves the fleet without one, as New does: what replaces it has
+// no environments. It does not wait.
+func (f *Fleet) Retire(why string) {
+	f.change(func(b *ledger, now time.Time) {
+		b.retire(why, now)
+		b.queue.drain(errNoRelease(f.config.App))
+	})
+}
+
 // Acquire waits for a place. It fails with a *lull.Error: KindQueueFull at once if too many wait already, KindStarting
 // if none came free within timeout.queue or the app does not start (RetryAfter knows more), KindDraining once the fleet
 // is being closed, KindNotFound without a release; or with the cause of ctx if that ends first. The caller owns the

@@ -160,14 +160,20 @@ func (b *ledger) shrink(g *generation, now time.Time) (next time.Time) {
 
 // promote makes g the current generation and retires the one before.
 func (b *ledger) promote(g *generation, now time.Time) {
-	if old := b.current; old != nil {
-		b.others = append(b.others, old)
-		drain := b.fleet.config.Drain
-		old.retire(end{why: fmt.Sprintf("release %d replaced it", g.release.Number), by: now.Add(drain),
-			moment: min(closingMoment, drain/2), grace: stopGrace})
-	}
+	b.retire(fmt.Sprintf("release %d replaced it", g.release.Number), now)
 	b.others = slices.DeleteFunc(b.others, func(other *generation) bool { return other == g || len(other.environments) == 0 })
 	b.current = g
+}
+
+// retire retires the current generation, if there is one, and leaves none.
+func (b *ledger) retire(why string, now time.Time) {
+	old := b.current
+	if old == nil {
+		return
+	}
+	b.current, b.others = nil, append(b.others, old)
+	drain := b.fleet.config.Drain
+	old.retire(end{why: why, by: now.Add(drain), moment: min(closingMoment, drain/2), grace: stopGrace})
 }
 
 // close retires everything. With keep, environments of the current release are put on disk where they can be.

@@ -235,3 +235,22 @@ func TestCloseDuringASwitch(t *testing.T) {
 		}
 	})
 }
+
+// An app that becomes one without environments: exchanges finish, whoever comes is told that there is nothing.
+func TestRetire(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.Use(release(1, "app"))
+		p := w.acquire("GET /")
+		w.Retire("it is files now")
+		w.is("running")
+		if _, err := w.Acquire(t.Context(), fleet.Want{}); lull.KindOf(err) != lull.KindNotFound {
+			t.Errorf("a new connection: %v", err)
+		}
+		p.Free()
+		sleep(time.Second)
+		w.is("")
+		w.Use(release(2, "app"))
+		w.acquire("GET /").Free()
+		w.is("running")
+	})
+}
