@@ -1,0 +1,274 @@
+package socket
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/coder/websocket"
+
+	"github.com/lull-dev/lull"
+	"github.com/lull-dev/lull/function/event"
+)
+
+const (
+	// sendTime is for a client to take a message; one that does not is cut off, as its function would wait for it.
+	sendTime = 10 * time.Second
+	// goneTime is for the function to hear that a client has gone.
+	goneTime = 5 * time.Minute
+)
+
+// connection is one client. Its handler reads; anybody may send.
+type connection struct {
+	hub    *Hub
+	app    string
+	id     string
+	conn   *websocket.Conn
+	peer   event.Peer
+	active atomic.Int64 // when something last moved, either way; Unix nanoseconds
+}
+
+// Handler serves the WebSocket clients of an app. Only requests for an upgrade belong here.
+func (h *Hub) Handler(app string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !h.enter() {
+			http.Error(w, "this node is shutting down", http.StatusServiceUnavailable)
+			return
+		}
+		defer h.work.Done()
+		h.serve(app, w, r)
+	})
+}
+
+func (h *Hub) serve(app string, w http.ResponseWriter, r *http.Request) {
+	settings, ok := h.config.Settings(app)
+	if !ok {
+		http.Error(w, "the app takes no WebSocket connections", http.StatusNotFound)
+		return
+	}
+	c := &connection{hub: h, app: app, id: newID()}
+	c.peer = event.NewPeer(app, c.id, r, time.Now())
+	protocol, ok := c.connect(w, r)
+	if !ok {
+		return
+	}
+	var protocols []string
+	if protocol != "" {
+		protocols = []string{protocol}
+	}
+	// Who may connect from which page is for the function to say: it has seen the Origin.
+	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: protocols, InsecureSkipVerify: true})
+	if err != nil {
+		return // it has been answered
+	}
+	c.conn = conn
+	defer conn.CloseNow()
+	conn.SetReadLimit(int64(settings.MaxMessage))
+	c.touch()
+	if !h.add(c) {
+		conn.Close(websocket.StatusServiceRestart, "")
+		return
+	}
+	stop := c.watch()
+	status, reason := c.read(settings)
+	stop()
+	h.remove(c)
+	c.disconnected(status, reason)
+}
+
+// connect asks the function whether it wants the client. If not, the client has been answered.
+func (c *connection) connect(w http.ResponseWriter, r *http.Request) (protocol string, ok bool) {
+	answer, err := c.invoke(c.hub.ctx, c.peer.Connect(r), "WebSocket $connect")
+	var result reply
+	if err == nil {
+		result, err = readReply(answer)
+	}
+	switch {
+	case err != nil:
+		status := http.StatusBadGateway
+		if kind := lull.KindOf(err); kind != lull.KindInternal {
+			status = kind.Status()
+		}
+		c.hub.config.Log.Warn("client not connected: the function failed", "app", c.app, "error", err)
+		http.Error(w, "the function did not accept the connection", status)
+		return "", false
+	case result.Status < 200 || result.Status > 299:
+		http.Error(w, http.StatusText(result.Status), result.Status)
+		return "", false
+	}
+	for name, value := range result.Headers {
+		if text, isText := value.(string); isText && strings.EqualFold(name, "Sec-WebSocket-Protocol") {
+			return text, true
+		}
+	}
+	return "", true
+}
+
+// read hands the client's messages to the function until the connection ends, and returns how it did.
+func (c *connection) read(settings Settings) (websocket.StatusCode, string) {
+	for {
+		kind, data, err := c.conn.Read(c.hub.ctx)
+		if err != nil {
+			var closed websocket.CloseError
+			if errors.As(err, &closed) {
+				return closed.Code, closed.Reason
+			}
+			return websocket.StatusAbnormalClosure, "the connection broke"
+		}
+		c.touch()
+		if current, ok := c.hub.config.Settings(c.app); ok {
+			settings = current // it may have been deployed anew
+		}
+		c.message(settings, kind, data)
+	}
+}
+
+// message hands one message over and sends the client what is for it.
+func (c *connection) message(settings Settings, kind websocket.MessageType, data []byte) {
+	route := "$default"
+	if kind == websocket.MessageText {
+		route = event.Route(settings.Route, settings.Routes, data)
+	}
+	answer, err := c.invoke(c.hub.ctx, c.peer.Message(route, data, kind == websocket.MessageBinary), "WebSocket "+route)
+	var result reply
+	if err == nil {
+		result, err = readReply(answer)
+	}
+	if c.hub.ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		c.hub.config.Log.Warn("message of a client not handled", "app", c.app, "route", route, "error", err)
+		_ = c.send(c.hub.ctx, c.peer.Failure())
+		return
+	}
+	if settings.Replies && len(result.body) > 0 {
+		_ = c.send(c.hub.ctx, result.body) // a client that has gone is noticed by read
+	}
+}
+
+// disconnected tells the function that the client has gone, as far as it can be told.
+func (c *connection) disconnected(status websocket.StatusCode, reason string) {
+	if c.hub.ctx.Err() != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(c.hub.ctx, goneTime)
+	defer cancel()
+	if _, err := c.invoke(ctx, c.peer.Disconnect(int(status), reason), "WebSocket $disconnect"); err != nil && ctx.Err() == nil {
+		c.hub.config.Log.Info("function not told that a client has gone", "app", c.app, "error", err)
+	}
+}
+
+func (c *connection) invoke(ctx context.Context, body []byte, why string) ([]byte, error) {
+	answer, failed, err := c.hub.config.Invoke(ctx, Invocation{App: c.app, RequestID: newID(), Event: body, Why: why})
+	if err == nil && failed != "" {
+		err = &lull.Error{Kind: lull.KindInternal, Message: "the function failed: " + string(answer[:min(len(answer), 500)])}
+	}
+	return answer, err
+}
+
+// send writes a message, as text if it is that.
+func (c *connection) send(ctx context.Context, data []byte) error {
+	kind := websocket.MessageBinary
+	if utf8.Valid(data) {
+		kind = websocket.MessageText
+	}
+	ctx, cancel := context.WithTimeout(ctx, sendTime)
+	defer cancel()
+	if err := c.conn.Write(ctx, kind, data); err != nil {
+		c.conn.CloseNow()
+		return gone(c.id)
+	}
+	c.touch()
+	return nil
+}
+
+// watch pings the client when nothing moves, and ends the connection if it does not answer. stop ends that and waits.
+func (c *connection) watch() (stop func()) {
+	ctx, cancel := context.WithCancel(c.hub.ctx)
+	ended := make(chan struct{})
+	go func() { // ends with ctx, or with the connection; stop waits for it
+		defer close(ended)
+		ticker := time.NewTicker(c.hub.config.Ping)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+			if time.Since(time.Unix(0, c.active.Load())) < c.hub.config.Ping {
+				continue
+			}
+			patience, cancel := context.WithTimeout(ctx, c.hub.config.Ping)
+			err := c.conn.Ping(patience)
+			cancel()
+			if err != nil && ctx.Err() == nil {
+				c.conn.CloseNow()
+				return
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-ended
+	}
+}
+
+func (c *connection) end(code websocket.StatusCode, reason string) { c.conn.Close(code, reason) }
+
+func (c *connection) touch() { c.active.Store(time.Now().UnixNano()) }
+
+func (c *connection) info() Info {
+	return Info{ConnectedAt: c.peer.ConnectedAt, LastActiveAt: time.Unix(0, c.active.Load()), SourceIP: c.peer.SourceIP, UserAgent: c.peer.UserAgent}
+}
+
+// reply is what a function answers to an event of a connection. Nothing is as good as a 200.
+type reply struct {
+	Status  int
+	Headers map[string]any
+	body    []byte
+}
+
+func readReply(answer []byte) (reply, error) {
+	var shape struct {
+		StatusCode json.Number     `json:"statusCode"`
+		Headers    map[string]any  `json:"headers"`
+		Body       json.RawMessage `json:"body"`
+		IsBase64   bool            `json:"isBase64Encoded"`
+	}
+	if trimmed := strings.TrimSpace(string(answer)); trimmed == "" || trimmed == "null" || !strings.HasPrefix(trimmed, "{") {
+		return reply{Status: http.StatusOK}, nil
+	}
+	if err := json.Unmarshal(answer, &shape); err != nil {
+		return reply{}, &lull.Error{Kind: lull.KindInternal, Message: "the function's answer is not what it should be: " + err.Error(), Err: err}
+	}
+	result := reply{Status: http.StatusOK, Headers: shape.Headers}
+	if shape.StatusCode != "" {
+		code, err := shape.StatusCode.Int64()
+		if err != nil || code < 200 || code > 599 {
+			return reply{}, &lull.Error{Kind: lull.KindInternal, Message: "the function's answer has no valid statusCode: " + shape.StatusCode.String()}
+		}
+		result.Status = int(code)
+	}
+	var err error
+	switch text := ""; {
+	case len(shape.Body) == 0 || string(shape.Body) == "null":
+	case shape.Body[0] != '"':
+		result.body = shape.Body
+	case shape.IsBase64:
+		err = json.Unmarshal(shape.Body, &result.body)
+	default:
+		err = json.Unmarshal(shape.Body, &text)
+		result.body = []byte(text)
+	}
+	if err != nil {
+		return reply{}, &lull.Error{Kind: lull.KindInternal, Message: "the function's answer has a body that cannot be read: " + err.Error(), Err: err}
+	}
+	return result, nil
+}
