@@ -28,8 +28,9 @@ type connection struct {
 	hub    *Hub
 	app    string
 	id     string
-	conn   *websocket.Conn
 	peer   event.Peer
+	ready  chan struct{}   // closed when the client has been told that it is connected, or will not be
+	conn   *websocket.Conn // set before ready is closed; nil if it will not be
 	active atomic.Int64 // when something last moved, either way; Unix nanoseconds
 }
 
@@ -51,7 +52,7 @@ func (h *Hub) serve(app string, w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the app takes no WebSocket connections", http.StatusNotFound)
 		return
 	}
-	c := &connection{hub: h, app: app, id: newID()}
+	c := &connection{hub: h, app: app, id: newID(), ready: make(chan struct{})}
 	c.peer = event.NewPeer(app, c.id, r, time.Now())
 	protocol, ok := c.connect(w, r)
 	if !ok {
@@ -62,18 +63,22 @@ func (h *Hub) serve(app string, w http.ResponseWriter, r *http.Request) {
 		protocols = []string{protocol}
 	}
 	// Who may connect from which page is for the function to say: it has seen the Origin.
+	// It is known before the client hears of it: what the client does next may lead to a message for it.
+	if !h.add(c) {
+		http.Error(w, "this node is shutting down", http.StatusServiceUnavailable)
+		return
+	}
+	defer h.remove(c)
 	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: protocols, InsecureSkipVerify: true})
 	if err != nil {
+		close(c.ready)
 		return // it has been answered
 	}
-	c.conn = conn
 	defer conn.CloseNow()
 	conn.SetReadLimit(int64(settings.MaxMessage))
 	c.touch()
-	if !h.add(c) {
-		conn.Close(websocket.StatusServiceRestart, "")
-		return
-	}
+	c.conn = conn
+	close(c.ready)
 	stop := c.watch()
 	status, reason := c.read(settings)
 	stop()
@@ -180,8 +185,9 @@ func (c *connection) send(ctx context.Context, data []byte) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, sendTime)
 	defer cancel()
-	if err := c.conn.Write(ctx, kind, data); err != nil {
-		c.conn.CloseNow()
+	conn := c.open()
+	if conn == nil || conn.Write(ctx, kind, data) != nil {
+		c.cut()
 		return gone(c.id)
 	}
 	c.touch()
@@ -220,7 +226,25 @@ func (c *connection) watch() (stop func()) {
 	}
 }
 
-func (c *connection) end(code websocket.StatusCode, reason string) { c.conn.Close(code, reason) }
+// open waits until the client is connected; nil if that did not come about.
+func (c *connection) open() *websocket.Conn {
+	<-c.ready
+	return c.conn
+}
+
+// end closes the connection in good order, as far as the client is there to take part.
+func (c *connection) end(code websocket.StatusCode, reason string) {
+	if conn := c.open(); conn != nil {
+		conn.Close(code, reason)
+	}
+}
+
+// cut closes it without a word.
+func (c *connection) cut() {
+	if conn := c.open(); conn != nil {
+		conn.CloseNow()
+	}
+}
 
 func (c *connection) touch() { c.active.Store(time.Now().UnixNano()) }
 

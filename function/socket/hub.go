@@ -150,7 +150,7 @@ func (h *Hub) Close() {
 	h.mu.Unlock()
 	h.cancel()
 	for _, c := range h.all() {
-		c.conn.CloseNow()
+		c.cut()
 	}
 	h.work.Wait()
 }
