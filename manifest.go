@@ -216,6 +216,7 @@ func (m Manifest) Validate() []Problem {
 	check(m.Name == "" || ValidName(m.Name), "name",
 		"%q is not a name: use up to 40 lower-case letters, digits and single hyphens, such as my-app", m.Name)
 	check(m.Image == "" || m.Build == "", "build", "cannot be given together with image")
+	check(m.Dockerfile == "" || m.Build == "", "build", "cannot be given together with dockerfile")
 	problems = append(problems, m.oneKind()...)
 	check(m.Dir == "" || dirForm().MatchString(m.Dir) && !slices.Contains(reservedDirs, m.Dir), "dir",
 		"is %q: it must be an absolute path of plain names, such as /srv/app, that is not the system's", m.Dir)
@@ -249,6 +250,7 @@ func (m Manifest) Validate() []Problem {
 		check(domainForm().MatchString(domain), fmt.Sprintf("domains[%d]", i), "%q is not a host name in lower case", domain)
 	}
 	problems = append(problems, m.Function.validate()...)
+	problems = append(problems, m.Static.Problems()...)
 	problems = append(problems, validateSchedules(m.Schedules, m.IsFunction())...)
 	return append(problems, m.Egress.validate()...)
 }

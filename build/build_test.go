@@ -98,7 +98,7 @@ func TestBuildSaysWhatIsWrong(t *testing.T) {
 		{name: "no Go program", files: map[string]string{"go.mod": "module x\n", "a.go": "package x\n"}, kind: lull.KindInvalid, want: "there is no Go program to build"},
 		{name: "several Go programs", files: map[string]string{"go.mod": "module x\n", "cmd/a/a.go": "package main\n", "cmd/b/b.go": "package main\n"},
 			kind: lull.KindInvalid, want: "there are several Go programs: ./cmd/a, ./cmd/b"},
-		{name: "a Dockerfile", files: map[string]string{"Dockerfile": "FROM x"}, kind: lull.KindInvalid, want: "there is a Dockerfile, but Lull runs images and does not build them"},
+		{name: "a Dockerfile", files: map[string]string{"Dockerfile": "FROM x"}, kind: lull.KindUnsupported, want: "the host sandbox cannot build a Dockerfile"},
 		{name: "a Mac program", files: map[string]string{"server": "\xcf\xfa\xed\xfe0000"}, kind: lull.KindInvalid, want: "server is a program for another operating system"},
 		{name: "not a name", files: map[string]string{"server.js": ""}, edit: func(s *Source) { s.App = "../../etc" }, kind: lull.KindInvalid, want: "cannot be the name of an app"},
 		{name: "build fails", files: map[string]string{"package.json": `{"scripts": {"build": "echo compiling; echo broken >&2; exit 3", "start": "x"}}`},

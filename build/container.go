@@ -38,16 +38,17 @@ func (j *job) fromImage(ctx context.Context) (Result, error) {
 	if err := errors.Join(opened.Unpack(ctx, root), j.root.RemoveAll(scratch)); err != nil {
 		return Result{}, err
 	}
-	return j.imageResult(root, opened.Config())
+	return j.imageResult(j.manifest.Image, root, opened.Config())
 }
 
-func (j *job) imageResult(root string, config image.Config) (Result, error) {
+// imageResult is a release of the file system and configuration of an image.
+func (j *job) imageResult(name, root string, config image.Config) (Result, error) {
 	args := config.Args
 	if j.manifest.Run != "" {
 		args = commandArgs(j.manifest.Run)
 	}
 	if len(args) == 0 {
-		return Result{}, invalid("write run: into lull.yaml", "image: %s has neither an entry point nor a command", j.manifest.Image)
+		return Result{}, invalid("write run: into lull.yaml", "image: %s has neither an entry point nor a command", name)
 	}
 	user, err := image.LookUp(root, config.User)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/lull-dev/lull"
 )
 
-const recognised = "a directory with package.json (Node), requirements.txt or pyproject.toml (Python), go.mod (Go), or a single executable; " +
+const recognised = "a directory with package.json (Node), requirements.txt or pyproject.toml (Python), go.mod (Go), a single executable, or a Dockerfile; " +
 	"anything else with a lull.yaml that has run: or image:"
 
 // detect finds out what kind of app the directory holds.
@@ -96,14 +96,13 @@ func (j *job) program() (language, error) {
 	switch {
 	case len(programs) == 1:
 		return programApp{programs[0]}, nil
+	case j.has("Dockerfile"):
+		return nil, errDockerfile
 	case len(programs) > 1:
 		return nil, invalid("say which one in lull.yaml, such as run: ./"+programs[0], "there are %d programs in the directory: %s",
 			len(programs), strings.Join(programs, ", "))
 	case problem != nil:
 		return nil, problem
-	case j.has("Dockerfile"):
-		return nil, invalid("build the image where Docker is, save it with docker save -o image.tar NAME, and write image: ./image.tar into lull.yaml",
-			"there is a Dockerfile, but Lull runs images and does not build them")
 	case len(others) == 0:
 		return nil, invalid("deploy "+recognised, "the directory is empty: there is nothing to deploy")
 	}

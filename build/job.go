@@ -51,8 +51,14 @@ func (j *job) run(ctx context.Context) (Result, error) {
 		return j.function(ctx)
 	case j.manifest.IsStatic():
 		return j.static(ctx)
+	case j.manifest.Dockerfile != "":
+		return j.fromDockerfile(ctx, j.manifest.Dockerfile)
 	}
 	lang, err := j.detect()
+	if errors.Is(err, errDockerfile) {
+		j.out.note("found a Dockerfile")
+		return j.fromDockerfile(ctx, "Dockerfile")
+	}
 	if err != nil {
 		return Result{}, err
 	}

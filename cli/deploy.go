@@ -20,9 +20,17 @@ import (
 	"github.com/lull-dev/lull/manifest"
 )
 
+// deployFlags are what a deploy is told besides the directory.
+type deployFlags struct {
+	name     string
+	manifest string // a file to read instead of the directory's lull.yaml
+	stage    string // for genezio projects
+	env      string // file, for genezio projects
+	json     bool
+}
+
 func (a *app) deployCommand() *cobra.Command {
-	var name string
-	var asJSON bool
+	var flags deployFlags
 	cmd := &cobra.Command{
 		Use:     "deploy [DIR]",
 		Short:   "Build a directory, release it and print its URL",
@@ -31,35 +39,49 @@ func (a *app) deployCommand() *cobra.Command {
 soon as it is ready. If anything fails, the release before it goes on as if nothing had happened.
 
 The app is named by --name, else by "name" in lull.yaml, else by the directory.
-Files that .lullignore (else .dockerignore) names stay at home, and .git.`,
-		Example: "  lull deploy\n  lull deploy ./shop --name shop-test",
+Files that .lullignore (else .genezioignore, else .dockerignore) names stay at home, and .git.
+
+A directory with a genezio.yaml (version 2) and no lull.yaml is a project: every function, container and frontend in it
+becomes an app, named <project>-<function>; the only one of a project has the project's name.`,
+		Example: "  lull deploy\n  lull deploy ./shop --name shop-test\n  lull deploy ./genezio-project --stage dev --env .env",
 		Args:    between(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.deploy(cmd.Context(), append(args, ".")[0], name, asJSON)
+			return a.deploy(cmd.Context(), append(args, ".")[0], flags)
 		},
 	}
-	cmd.Flags().StringVar(&name, "name", "", "name of the app")
-	jsonFlag(cmd, &asJSON)
+	cmd.Flags().StringVar(&flags.name, "name", "", "name of the app, or of the project")
+	cmd.Flags().StringVar(&flags.manifest, "manifest", "", "file to read instead of DIR/lull.yaml")
+	cmd.Flags().StringVar(&flags.stage, "stage", "", "genezio.yaml: stage, part of the apps' names unless it is prod")
+	cmd.Flags().StringVar(&flags.env, "env", "", "genezio.yaml: file of NAME=value lines for expressions and for what runs")
+	jsonFlag(cmd, &flags.json)
 	return cmd
 }
 
-func (a *app) deploy(ctx context.Context, dir, name string, asJSON bool) error {
+func (a *app) deploy(ctx context.Context, dir string, flags deployFlags) error {
 	path, err := a.source(dir)
 	if err != nil {
 		return err
 	}
-	if name, err = appName(path, dir, name); err != nil {
+	project, err := a.isProject(path, dir, flags)
+	if err != nil {
+		return err
+	}
+	if project {
+		return a.deployProject(ctx, path, dir, flags)
+	}
+	what := parcel{dir: path}
+	if what.name, what.manifest, err = a.appName(path, dir, flags); err != nil {
 		return err
 	}
 	node, err := a.node()
 	if err != nil {
 		return err
 	}
-	done, err := a.upload(ctx, node, path, name)
+	done, err := a.upload(ctx, node, what)
 	if err != nil {
 		return err
 	}
-	return a.printDeployed(done, asJSON, "is at")
+	return a.printDeployed(done, flags.json, "is at")
 }
 
 // source returns the absolute path of the directory to deploy, if there is something in it.
@@ -91,32 +113,84 @@ func invalid(message, hint string) error {
 	return &lull.Error{Kind: lull.KindInvalid, Message: message, Hint: hint}
 }
 
-// appName checks the manifest, so that its mistakes cost no upload, and finds out what the app is called.
-func appName(path, dir, given string) (string, error) {
-	m, _, err := manifest.Load(path)
-	var broken *manifest.Error
-	if errors.As(err, &broken) {
-		return "", &manifest.Error{File: filepath.Join(dir, broken.File), Problems: broken.Problems}
+// appName checks the manifest, so that its mistakes cost no upload, and finds out what the app is called. m is nil if the
+// manifest goes with the files.
+func (a *app) appName(path, dir string, flags deployFlags) (name string, m *lull.Manifest, err error) {
+	var read lull.Manifest
+	if flags.manifest == "" {
+		read, _, err = manifest.Load(path)
+	} else {
+		read, err = a.readManifest(flags.manifest)
+		m = &read
 	}
 	if err != nil {
-		return "", err
+		if flags.manifest == "" {
+			err = inDir(err, dir)
+		}
+		return "", nil, err
 	}
-	name := cmp.Or(given, m.Name, manifest.NameFor(path))
+	name = cmp.Or(flags.name, read.Name, manifest.NameFor(path))
 	if !lull.ValidName(name) {
-		return "", invalid(fmt.Sprintf("%q is not a name for an app", name),
+		return "", nil, invalid(fmt.Sprintf("%q is not a name for an app", name),
 			"use up to 40 lower-case letters, digits and single hyphens, such as "+manifest.NameFor(name))
 	}
-	return name, nil
+	return name, m, nil
 }
 
-// upload streams the directory to the node while it is being packed, and shows what the node has to say.
-func (a *app) upload(ctx context.Context, node control.Node, path, name string) (control.Deployed, error) {
+// inDir names the file of a manifest's mistakes as it is reached from here.
+func inDir(err error, dir string) error {
+	var broken *manifest.Error
+	if errors.As(err, &broken) {
+		return &manifest.Error{File: filepath.Join(dir, broken.File), Problems: broken.Problems}
+	}
+	return err
+}
+
+// readManifest reads a manifest that lies anywhere.
+func (a *app) readManifest(file string) (lull.Manifest, error) {
+	data, err := a.readSmall(file)
+	if err != nil {
+		return lull.Manifest{}, err
+	}
+	return manifest.Parse(data, file)
+}
+
+// readSmall reads a file that somebody has named, if it is no larger than a manifest may be.
+func (a *app) readSmall(name string) ([]byte, error) {
+	file, err := os.Open(a.path(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, invalid("there is no file "+name, "")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, manifest.MaxSize+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	case len(data) > manifest.MaxSize:
+		return nil, invalid(fmt.Sprintf("%s is larger than %d KB", name, manifest.MaxSize>>10), "")
+	}
+	return data, nil
+}
+
+// parcel is what one upload sends.
+type parcel struct {
+	name     string
+	dir      string
+	rules    string         // what stays at home, besides what the directory itself says
+	manifest *lull.Manifest // nil: it is among the files
+}
+
+// upload streams a directory to the node while it is being packed, and shows what the node has to say.
+func (a *app) upload(ctx context.Context, node control.Node, what parcel) (control.Deployed, error) {
 	p := startProgress(a.env.Stderr, a.env.StderrTerminal, a.env.Now)
 	defer p.Close()
-	p.Begin(fmt.Sprintf("uploading %s as %s", path, name))
-	packed := startPacking(path)
+	p.Begin(fmt.Sprintf("uploading %s as %s", what.dir, what.name))
+	packed := startPacking(what.dir, what.rules)
 	show := newEventLines(p)
-	done, err := node.Deploy(ctx, control.DeployRequest{App: name, Archive: p.Count(packed)}, show.take)
+	done, err := node.Deploy(ctx, control.DeployRequest{App: what.name, Manifest: what.manifest, Archive: p.Count(packed)}, show.take)
 	show.flush()
 	// An error in packing reaches the node as a broken upload: it is the cause, what the node says of it is not.
 	if packErr := packed.Close(); packErr != nil {
@@ -135,11 +209,13 @@ type packing struct {
 }
 
 // startPacking begins to pack dir; Close ends it and waits.
-func startPacking(dir string) *packing {
+func startPacking(dir, rules string) *packing {
 	r, w := io.Pipe()
 	p := &packing{PipeReader: r, ended: make(chan error, 1)}
+	options := archive.Upload()
+	options.Rules = rules
 	go func() {
-		err := archive.Pack(w, dir, archive.Upload())
+		err := archive.Pack(w, dir, options)
 		w.CloseWithError(err)
 		p.ended <- err
 	}()

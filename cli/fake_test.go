@@ -13,6 +13,7 @@ import (
 	"github.com/lull-dev/lull"
 	"github.com/lull-dev/lull/build/archive"
 	"github.com/lull-dev/lull/control"
+	"github.com/lull-dev/lull/manifest"
 )
 
 // fakeNode is a node without sandboxes, behind the real API. What a deploy does depends on a file in the upload:
@@ -49,6 +50,13 @@ func (n *fakeNode) Deploy(ctx context.Context, req control.DeployRequest, emit f
 		return err == nil
 	}
 	emit(control.Event{Phase: control.PhaseBuild})
+	if m := req.Manifest; m != nil {
+		text, err := manifest.Format(*m)
+		if err != nil {
+			return control.Deployed{}, err
+		}
+		emit(control.Event{Phase: control.PhaseBuild, Text: "manifest of " + req.App + ":\n" + string(text)})
+	}
 	for _, file := range filesIn(source) {
 		emit(control.Event{Phase: control.PhaseBuild, Text: "got " + file + "\n"})
 	}
@@ -211,7 +219,7 @@ func (n *fakeNode) Logs(ctx context.Context, name string, q control.LogQuery, fn
 }
 
 func (n *fakeNode) NodeInfo(context.Context) (control.NodeInfo, error) {
-	return control.NodeInfo{Version: "test", Domain: "localhost", HTTP: "127.0.0.1:8080", Sandbox: "process"}, nil
+	return control.NodeInfo{Version: "test", Domain: "localhost", HTTP: "127.0.0.1:8080", URL: "http://<app>.localhost:8080/", Sandbox: "process"}, nil
 }
 
 func filesIn(dir string) []string {

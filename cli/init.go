@@ -13,18 +13,29 @@ import (
 )
 
 func (a *app) initCommand() *cobra.Command {
-	var name string
+	var name, from, stage string
 	cmd := &cobra.Command{
 		Use:     "init [DIR]",
-		Short:   "Start from a template",
+		Short:   "Start from a template, or from another tool's project",
 		GroupID: groupApps,
 		Long: "Write a small app that works into DIR (default: here), ready for \"lull deploy\".\n" +
-			"A file that is there already is never touched.\n\nTemplates:\n" + templateList(),
+			"A file that is there already is never touched.\n\n" +
+			"With --from genezio the project in DIR is kept, and what its genezio.yaml says is written as lull.yaml.\n\nTemplates:\n" + templateList(),
 		Args: between(0, 1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			return a.initDir(name, append(args, ".")[0])
+		RunE: func(cmd *cobra.Command, args []string) error {
+			dir := append(args, ".")[0]
+			switch from {
+			case "":
+				return a.initDir(name, dir)
+			case "genezio":
+				return a.initProject(cmd.Context(), dir, stage)
+			}
+			return &usageError{command: "lull init", message: fmt.Sprintf("there is no way from %q: only from genezio", from)}
 		},
 	}
+	cmd.Flags().StringVar(&from, "from", "", "write lull.yaml for the project of another tool: genezio")
+	cmd.Flags().StringVar(&stage, "stage", "", "with --from: stage, part of the apps' names unless it is prod")
+	complete(cmd, "from", []string{"genezio"})
 	cmd.Flags().StringVarP(&name, "template", "t", templates.Default, "which template")
 	complete(cmd, "template", templateNames())
 	return cmd

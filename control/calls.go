@@ -112,9 +112,15 @@ func (a *api) deploy(w *answer, r *http.Request) error {
 		return err
 	}
 	w.after = u.drain
+	request := DeployRequest{App: app, Archive: u}
+	if length := r.URL.Query().Get("manifest"); length != "" {
+		if request.Manifest, err = readManifest(u, length); err != nil {
+			return u.explain(err)
+		}
+	}
 	s := startStream(w)
 	defer s.stop()
-	done, err := a.node.Deploy(r.Context(), DeployRequest{App: app, Archive: u}, func(event Event) {
+	done, err := a.node.Deploy(r.Context(), request, func(event Event) {
 		if event.Phase != PhaseUpload {
 			u.finish()
 		}

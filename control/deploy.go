@@ -2,6 +2,7 @@ package control
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"sync"
 	"time"
 
@@ -31,8 +33,23 @@ func (c *Client) Deploy(ctx context.Context, req DeployRequest, emit func(Event)
 	if req.App != "" {
 		query.Set("app", req.App)
 	}
+	body := io.Reader(archive)
+	if req.Manifest != nil {
+		text, err := json.Marshal(req.Manifest)
+		if err != nil {
+			return Deployed{}, fmt.Errorf("send the manifest: %w", err)
+		}
+		if len(text) > maxManifest {
+			return Deployed{}, manifestTooLarge()
+		}
+		query.Set("manifest", strconv.Itoa(len(text)))
+		body = struct {
+			io.Reader
+			io.Closer
+		}{io.MultiReader(bytes.NewReader(text), archive), archive}
+	}
 	answer, err := c.call(ctx, call{
-		method: http.MethodPost, path: "/v1/releases", query: query, body: archive,
+		method: http.MethodPost, path: "/v1/releases", query: query, body: body,
 		header: http.Header{"Expect": {"100-continue"}, "Content-Type": {"application/octet-stream"}},
 	})
 	var done Deployed
@@ -43,6 +60,40 @@ func (c *Client) Deploy(ctx context.Context, req DeployRequest, emit func(Event)
 		return Deployed{}, fmt.Errorf("send the files: %w", cause) // whatever happened after that follows from it
 	}
 	return done, err
+}
+
+// maxManifest bounds a manifest that is sent along. Its text has at most a fourth of that; JSON may need more.
+const maxManifest = 1 << 20
+
+func manifestTooLarge() error {
+	return &lull.Error{Kind: lull.KindTooLarge, Message: fmt.Sprintf("the manifest is larger than %s", lull.Size(maxManifest))}
+}
+
+// readManifest reads the manifest that stands before an archive; length is how many bytes it has. What it leaves out has its
+// default; what it names and this node does not know must not be passed over.
+func readManifest(r io.Reader, length string) (*lull.Manifest, error) {
+	n, err := strconv.Atoi(length)
+	switch {
+	case err != nil || n < 2:
+		return nil, &lull.Error{Kind: lull.KindInvalid, Message: fmt.Sprintf("manifest=%q is not a number of bytes", length)}
+	case n > maxManifest:
+		return nil, manifestTooLarge()
+	}
+	text := make([]byte, n)
+	if _, err := io.ReadFull(r, text); err != nil {
+		return nil, &lull.Error{Kind: lull.KindInvalid, Message: fmt.Sprintf("the upload ends before its manifest does: %v", err), Err: err}
+	}
+	m := lull.DefaultManifest()
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&m); err != nil {
+		return nil, &lull.Error{Kind: lull.KindInvalid, Err: err, Message: fmt.Sprintf("the manifest is not the JSON it should be: %v", err),
+			Hint: "is the command older or newer than the node?"}
+	}
+	if _, err := decoder.Token(); err != io.EOF {
+		return nil, &lull.Error{Kind: lull.KindInvalid, Message: "the manifest is not the JSON it should be: there is more behind it"}
+	}
+	return &m, nil
 }
 
 // follow passes on the events of a deploy or rollback until it ends.

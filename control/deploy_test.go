@@ -236,3 +236,53 @@ func TestNodeThatDiesInTheMiddle(t *testing.T) {
 		}
 	}
 }
+
+func TestDeploySendsTheManifest(t *testing.T) {
+	want := lull.DefaultManifest()
+	want.Name, want.Dir, want.Build = "chat", "/tmp/package", strings.Repeat("x", maxHeader)
+	want.Function = lull.Function{Runtime: "nodejs20.x", Handler: "index.handler", Limits: lull.FunctionLimits{Request: 6*lull.MB + 1}}
+	want.Schedules = []lull.Schedule{{Cron: "* * * * *", Path: "/tick"}}
+	want.Env = map[string]string{"A": "\x01\u2028<"}
+	node := &fakeNode{deploy: func(_ context.Context, req DeployRequest, _ func(Event)) (Deployed, error) {
+		if req.Manifest == nil {
+			return Deployed{}, errors.New("no manifest came")
+		}
+		if diff := cmp.Diff(want, *req.Manifest); diff != "" {
+			t.Error(diff)
+		}
+		got, err := readAll(req)
+		if string(got) != "files" {
+			t.Errorf("archive %q", got)
+		}
+		return Deployed{App: req.App, Release: 1}, err
+	}}
+	c := serve(t, node)
+	done, err := c.Deploy(t.Context(), DeployRequest{App: "chat", Manifest: &want, Archive: iotest.OneByteReader(strings.NewReader("files"))}, ignore)
+	if err != nil || done.Release != 1 {
+		t.Errorf("got %+v, %v", done, err)
+	}
+	want.Build = strings.Repeat("x", maxManifest)
+	_, err = c.Deploy(t.Context(), DeployRequest{App: "chat", Manifest: &want, Archive: strings.NewReader("files")}, ignore)
+	wantKind(t, err, lull.KindTooLarge)
+}
+
+func TestManifestThatIsNoneIsRefused(t *testing.T) {
+	c := serve(t, &fakeNode{deploy: func(context.Context, DeployRequest, func(Event)) (Deployed, error) {
+		t.Error("the node was asked")
+		return Deployed{}, nil
+	}})
+	for _, upload := range []struct {
+		length, body string
+		kind         lull.Kind
+	}{
+		{"x", "{}", lull.KindInvalid}, {"-1", "{}", lull.KindInvalid}, {"3", "{}", lull.KindInvalid}, {"2", "[]", lull.KindInvalid}, {"4", "{}{}", lull.KindInvalid},
+		{"13", `{"unheard":1}`, lull.KindInvalid}, {"9999999", "{}", lull.KindTooLarge},
+	} {
+		answer, err := c.call(t.Context(), call{method: http.MethodPost, path: "/v1/releases", query: map[string][]string{"manifest": {upload.length}},
+			body: strings.NewReader(upload.body), header: http.Header{}})
+		if err == nil {
+			answer.Body.Close()
+		}
+		wantKind(t, err, upload.kind)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"context"
 	"io"
 
+	"github.com/lull-dev/lull"
 	"github.com/lull-dev/lull/journal"
 )
 
@@ -42,7 +43,10 @@ type Node interface {
 
 // DeployRequest is what is deployed.
 type DeployRequest struct {
-	App string // its name; "": what the manifest in the archive says
+	App string // its name; "": what the manifest says
+
+	// Manifest says what the app is; nil: what the lull.yaml in the archive says. It is complete, and the node checks it.
+	Manifest *lull.Manifest
 
 	// Archive holds the app's directory, as package build/archive packs it. Read it to its end: only then does a caller
 	// who goes away cancel the context of the deploy.

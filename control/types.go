@@ -61,6 +61,7 @@ type NodeInfo struct {
 	Version  string   `json:"version"`
 	Domain   string   `json:"domain"`
 	HTTP     string   `json:"http"` // address of the front door
+	URL      string   `json:"url"`  // of an app, with <app> for its name: http://<app>.localhost:8080/
 	Sandbox  string   `json:"sandbox"`
 	Warnings []string `json:"warnings,omitempty"`
 }

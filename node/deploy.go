@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lull-dev/lull"
@@ -48,7 +49,7 @@ func (n *Node) Deploy(ctx context.Context, req control.DeployRequest, emit func(
 	if err := archive.Unpack(req.Archive, source, archive.Upload()); err != nil {
 		return control.Deployed{}, err
 	}
-	m, _, err := manifest.Load(source)
+	m, err := manifestOf(req, source)
 	if err != nil {
 		return control.Deployed{}, err
 	}
@@ -74,6 +75,23 @@ func (n *Node) Deploy(ctx context.Context, req control.DeployRequest, emit func(
 	}
 	n.prune(context.WithoutCancel(ctx), name, rel.Number)
 	return n.deployed(rel), nil
+}
+
+// manifestOf returns the manifest of a deploy: the one that was sent along, else that of the uploaded files.
+func manifestOf(req control.DeployRequest, source string) (lull.Manifest, error) {
+	if req.Manifest == nil {
+		m, _, err := manifest.Load(source)
+		return m, err
+	}
+	problems := manifest.Check(*req.Manifest)
+	if len(problems) == 0 {
+		return *req.Manifest, nil
+	}
+	messages := make([]string, len(problems))
+	for i, p := range problems {
+		messages[i] = p.Path + ": " + p.Message
+	}
+	return lull.Manifest{}, &lull.Error{Kind: lull.KindInvalid, Message: "the manifest that was sent along is wrong: " + strings.Join(messages, "; ")}
 }
 
 // claim finds an app and takes its deploy lock; the caller unlocks it. An app that was removed while the lock was free

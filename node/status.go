@@ -111,7 +111,7 @@ func (n *Node) Logs(ctx context.Context, name string, q control.LogQuery, fn fun
 // NodeInfo describes the node to its API.
 func (n *Node) NodeInfo(context.Context) (control.NodeInfo, error) {
 	return control.NodeInfo{
-		Version: n.cfg.Version, Domain: n.cfg.Domain, HTTP: n.httpAddr.String(),
+		Version: n.cfg.Version, Domain: n.cfg.Domain, HTTP: n.httpAddr.String(), URL: n.url("<app>"),
 		Sandbox: n.iso.driver.Name(), Warnings: n.iso.warnings,
 	}, nil
 }

@@ -81,6 +81,10 @@ type Spec struct {
 	// Limited, if not nil, is told when the app is refused something by a limit that does not end it: a process, or room
 	// to write; at most once a second for each limit. It is called by one goroutine and must not block for long.
 	Limited func(Limit)
+
+	// WritableRoot lets what is written to Root reach the host's directory, without a limit on it; Root must be given then,
+	// and Mounts must not. It is for builds only. What they leave there is a stranger's, to be read as such.
+	WritableRoot bool
 }
 
 // Mount shows a directory of the host inside a sandbox.
@@ -215,6 +219,8 @@ func CheckSpec(spec Spec) error {
 		return errors.New("sandbox has no command")
 	case !strings.HasPrefix(spec.Dir, "/"):
 		return fmt.Errorf("sandbox working directory %q is not absolute", spec.Dir)
+	case spec.WritableRoot && (spec.Root == "" || len(spec.Mounts) > 0):
+		return errors.New("sandbox with a writable root has no root, or has mounts")
 	}
 	return nil
 }

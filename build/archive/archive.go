@@ -25,9 +25,10 @@ type Limits struct {
 type Options struct {
 	Limits Limits
 
-	// Ignore leaves out what the directory's .lullignore says, else its .dockerignore, and what never belongs into an
-	// upload, such as .git. For Pack only.
+	// Ignore leaves out what the directory's .lullignore says, else its .genezioignore, else its .dockerignore, and what
+	// never belongs into an upload, such as .git. Rules, in the syntax of a .gitignore, come before those. For Pack only.
 	Ignore bool
+	Rules  string
 
 	// Only, if not empty, packs these files and directories alone; slash-separated, from the top. For Pack only.
 	Only []string

@@ -14,8 +14,9 @@ import (
 
 // The files that say what is left out, the first one found. Nested ones are not read.
 const (
-	ignoreFile       = ".lullignore"   // in the syntax of a .gitignore
-	dockerIgnoreFile = ".dockerignore" // for apps that have been built elsewhere before
+	ignoreFile        = ".lullignore"    // in the syntax of a .gitignore
+	genezioIgnoreFile = ".genezioignore" // likewise, of projects that were made for Genezio
+	dockerIgnoreFile  = ".dockerignore"  // for apps that have been built elsewhere before
 )
 
 // maxIgnoreSize bounds an ignore file: every line is tried on every file.
@@ -38,19 +39,24 @@ type rule struct {
 	dirsOnly bool
 }
 
-func readIgnore(root *os.Root) (*ignore, error) {
+// readIgnore reads the rules of a directory. more are rules that it inherits, which its own come after.
+func readIgnore(root *os.Root, more string) (*ignore, error) {
 	ig := &ignore{root: root, rules: gitRules(always)}
 	if hasDependencies(root) {
 		ig.rules = append(ig.rules, gitRules("node_modules/")...)
 	}
-	text, err := readSmall(root, ignoreFile)
-	if err == nil {
-		ig.rules = append(ig.rules, gitRules(text)...)
-		return ig, nil
+	ig.rules = append(ig.rules, gitRules(more)...)
+	for _, name := range []string{ignoreFile, genezioIgnoreFile} {
+		text, err := readSmall(root, name)
+		if err == nil {
+			ig.rules = append(ig.rules, gitRules(text)...)
+			return ig, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
 	}
-	if errors.Is(err, fs.ErrNotExist) {
-		text, err = readSmall(root, dockerIgnoreFile)
-	}
+	text, err := readSmall(root, dockerIgnoreFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return ig, nil
 	}
@@ -58,6 +64,12 @@ func readIgnore(root *os.Root) (*ignore, error) {
 		return nil, err
 	}
 	ig.addDocker(text)
+	// Many a .dockerignore names these two, which Docker reads all the same.
+	for _, name := range []string{"!/Dockerfile", "!/" + dockerIgnoreFile} {
+		if r, ok := dockerRule(name); ok {
+			ig.rules = append(ig.rules, r)
+		}
+	}
 	return ig, nil
 }
 

@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -104,12 +105,14 @@ func TestPackLeavesOut(t *testing.T) {
 		{"lullignore wins", map[string]string{".lullignore": "*.log\n/tmp\n", ".dockerignore": "keep\n", "a.log": "", "keep": "",
 			"tmp/x": "", "sub/tmp/y": "", "sub/b.log": ""},
 			[]string{".dockerignore", ".lullignore", "keep", "sub/", "sub/tmp/", "sub/tmp/y"}},
+		{"genezioignore", map[string]string{".genezioignore": "*.log\nsecret/\n", ".dockerignore": "keep\n", "a.log": "", "keep": "", "secret/x": "", ".git/HEAD": ""},
+			[]string{".dockerignore", ".genezioignore", "keep"}},
 		{"dockerignore is anchored", map[string]string{".dockerignore": "*.log\ntmp\n", "a.log": "", "tmp/x": "", "sub/b.log": "", "sub/tmp/y": ""},
 			[]string{".dockerignore", "sub/", "sub/b.log", "sub/tmp/", "sub/tmp/y"}},
 		{"dockerignore takes back", map[string]string{".dockerignore": "*\n!src\nsrc/no\n", "src/a": "", "src/no": "", "b": "", "lull.yaml": ""},
-			[]string{"lull.yaml", "src/", "src/a"}},
+			[]string{".dockerignore", "lull.yaml", "src/", "src/a"}},
 		{"dockerignore takes back below", map[string]string{".dockerignore": "**\n!src/deep/a\n", "src/deep/a": "", "src/deep/b": "", "b": ""},
-			[]string{"src/deep/a"}},
+			[]string{".dockerignore", "src/deep/a"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := names(t, pack(t, tree(t, c.files), Upload()))
@@ -122,6 +125,17 @@ func TestPackLeavesOut(t *testing.T) {
 	}
 }
 
+func TestPackTakesRules(t *testing.T) {
+	options := Upload()
+	options.Rules = "*.log\n/tmp/\n"
+	dir := tree(t, map[string]string{".genezioignore": "!keep.log\n", "a.log": "", "keep.log": "", "tmp/x": "", "sub/tmp/y": ""})
+	got := names(t, pack(t, dir, options))
+	slices.Sort(got)
+	if diff := cmp.Diff([]string{".genezioignore", "keep.log", "sub/", "sub/tmp/", "sub/tmp/y"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func FuzzIgnore(f *testing.F) {
 	f.Add("*.js\n!a/**/b\n[a-z]/\n", "a/x/b")
 	f.Fuzz(func(t *testing.T, text, name string) {
@@ -129,4 +143,26 @@ func FuzzIgnore(f *testing.F) {
 		ig.addDocker(text)
 		ig.match(name, false, false)
 	})
+}
+
+// What builds an image is sent, even if .dockerignore leaves it out of that image.
+func TestDockerfileIsAlwaysSent(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{".dockerignore": "Dockerfile\n.dockerignore\n*.log\n", "Dockerfile": "FROM scratch\n", "a.log": ""} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var packed bytes.Buffer
+	if err := Pack(&packed, dir, Upload()); err != nil {
+		t.Fatal(err)
+	}
+	into := t.TempDir()
+	if err := Unpack(&packed, into, Upload()); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(into)
+	if err != nil || len(entries) != 2 || entries[0].Name() != ".dockerignore" || entries[1].Name() != "Dockerfile" {
+		t.Errorf("%v, %v", entries, err)
+	}
 }

@@ -26,7 +26,7 @@ func Pack(w io.Writer, dir string, opts Options) (err error) {
 	defer root.Close()
 	p := &packer{root: root, opts: opts, tally: tally{limits: opts.Limits}}
 	if opts.Ignore && len(opts.Only) == 0 {
-		if p.ignore, err = readIgnore(root); err != nil {
+		if p.ignore, err = readIgnore(root, opts.Rules); err != nil {
 			return err
 		}
 	}

@@ -115,10 +115,16 @@ func IsPath(name string) bool {
 }
 
 // Config returns how the image wants to be started.
-func (i *Image) Config() Config {
-	c := Config{Args: slices.Concat(i.config.Entrypoint, i.config.Cmd), Env: slices.Clone(i.config.Env),
-		Dir: path.Join("/", i.config.WorkingDir), User: i.config.User}
-	for exposed := range i.config.ExposedPorts {
+func (i *Image) Config() Config { return ConfigOf(i.config) }
+
+// OCI returns the image's configuration as it is in the image.
+func (i *Image) OCI() v1.Config { return i.config }
+
+// ConfigOf returns how an image with this configuration wants to be started.
+func ConfigOf(config v1.Config) Config {
+	c := Config{Args: slices.Concat(config.Entrypoint, config.Cmd), Env: slices.Clone(config.Env),
+		Dir: path.Join("/", config.WorkingDir), User: config.User}
+	for exposed := range config.ExposedPorts {
 		number, protocol, _ := strings.Cut(exposed, "/")
 		port, err := strconv.Atoi(number)
 		if err == nil && port > 0 && port < 65536 && (protocol == "" || protocol == "tcp") {

@@ -242,7 +242,10 @@ func (t *tree) hideAll(dir string) error {
 }
 
 // follow returns the directory that a path leads to, free of links, and makes what is missing.
-func (t *tree) follow(dir string) (string, error) {
+func (t *tree) follow(dir string) (string, error) { return t.resolve(dir, t.root.Mkdir) }
+
+// resolve is follow with another answer to what is missing.
+func (t *tree) resolve(dir string, mkdir func(name string, mode fs.FileMode) error) (string, error) {
 	if dir == t.lastDir && t.lastDir != "" {
 		return t.lastReal, nil
 	}
@@ -261,7 +264,7 @@ func (t *tree) follow(dir string) (string, error) {
 		info, err := t.root.Lstat(next)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			err = t.root.Mkdir(next, 0o755)
+			err = mkdir(next, 0o755)
 		case err == nil && info.Mode()&fs.ModeSymlink != 0:
 			if links++; links > maxLinks {
 				return "", invalid("", "%q leads through too many links", dir)

@@ -89,7 +89,7 @@ func (t *tree) entryOf(name string, fits func(fields []string) bool) []string {
 
 // openFile opens a regular file of the image that is not a link itself.
 func (t *tree) openFile(name string) (*os.File, error) {
-	dir, err := t.follow(path.Dir(name))
+	dir, err := t.resolve(path.Dir(name), missing)
 	if err != nil {
 		return nil, err
 	}

@@ -19,9 +19,12 @@ var extraSettings map[string]string
 //
 // "rootless" is for gVisor's code in the node's process only, where its one effect is that the node's own standard
 // streams are not given to the sandbox's user (chown); withoutRootless takes it back for the sandbox's processes.
-func configure(dir, scratch, namespace string, disk lull.Size) (*config.Config, error) {
+func configure(dir, scratch, namespace string, disk lull.Size, writable bool) (*config.Config, error) {
 	overlay := "root:dir=" + scratch
-	if disk > 0 {
+	switch {
+	case writable:
+		overlay = "none"
+	case disk > 0:
 		overlay += fmt.Sprintf(",size=%d", int64(disk))
 	}
 	settings := map[string]string{

@@ -18,6 +18,7 @@ import (
 // one number bounds what an environment writes, wherever it writes.
 type root struct {
 	Image string `json:"image,omitempty"` // an image's files; "": made of nothing but what is below
+	Write bool   `json:"write,omitempty"` // writes reach the image's files
 	Etc   string `json:"etc"`             // directory whose files lie in /etc; for an image on top of its own
 	Links []link `json:"links,omitempty"`
 	Dirs  []dir  `json:"dirs,omitempty"`
@@ -44,6 +45,9 @@ type bind struct {
 func (r root) build(at string) error {
 	if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
 		return fmt.Errorf("detach mounts: %w", err)
+	}
+	if r.Write {
+		return r.showItself(at)
 	}
 	if err := unix.Mount("lull-root", at, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755,size=4m"); err != nil {
 		return fmt.Errorf("mount root: %w", err)

@@ -90,13 +90,16 @@ func writeSpec(spec *specs.Spec, bundle string) error {
 
 // rootOf plans the root file system. etc is the synthetic /etc.
 func rootOf(spec sandbox.Spec, who user, etc string) root {
-	r := root{Image: spec.Root, Etc: etc, Dirs: []dir{
+	r := root{Image: spec.Root, Write: spec.WritableRoot, Etc: etc, Dirs: []dir{
 		{Path: "/proc", Mode: 0o555}, {Path: "/sys", Mode: 0o555}, {Path: "/dev", Mode: 0o755},
 		{Path: "/tmp", Mode: 0o1777}, {Path: "/var/tmp", Mode: 0o1777}, {Path: "/run", Mode: 0o755},
 	}}
 	if spec.Root == "" {
 		r.Links, r.Binds = hostRuntime()
 		r.Binds = append(r.Binds, bind{Source: etc, Target: "/etc", Shown: true})
+	}
+	if spec.WritableRoot {
+		return r // whoever builds an image makes its working directory
 	}
 	mounts := slices.Clone(spec.Mounts)
 	slices.SortStableFunc(mounts, func(a, b sandbox.Mount) int { return len(a.Target) - len(b.Target) })

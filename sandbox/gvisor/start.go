@@ -187,7 +187,7 @@ func (b *box) surround(o order, who user, namespace string) (err error) {
 	if err := errors.Join(writeSpec(b.oci, b.dir), o.write(b.dir)); err != nil {
 		return err
 	}
-	b.conf, err = configure(b.dir, d.scratch, namespace, b.spec.Limits.Disk)
+	b.conf, err = configure(b.dir, d.scratch, namespace, b.spec.Limits.Disk, b.spec.WritableRoot)
 	return err
 }
 

@@ -111,6 +111,7 @@ var checks = []check{
 	{"Mounts", isolation, (*suite).mounts},
 	{"Egress", egress, (*suite).egress},
 	{"Image", images, (*suite).image},
+	{"WritableRoot", images, (*suite).writableRoot},
 	{"ImageRefused", noImages, (*suite).imageRefused},
 
 	{"MemoryHog", limits, (*suite).memoryHog},
