@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/lull-dev/lull/cli"
+	"github.com/lull-dev/lull/function/runtime"
 	"github.com/lull-dev/lull/node"
 	"github.com/lull-dev/lull/sandbox/gvisor"
 	"github.com/lull-dev/lull/store"
@@ -14,6 +15,9 @@ import (
 func main() {
 	store.StopSampling()
 	if gvisor.Main() { // this process is a sandbox
+		return
+	}
+	if runtime.Main() { // this process is inside one, and runs a function
 		return
 	}
 	os.Exit(cli.Main(cli.System(serve)))

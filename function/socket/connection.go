@@ -31,7 +31,7 @@ type connection struct {
 	peer   event.Peer
 	ready  chan struct{}   // closed when the client has been told that it is connected, or will not be
 	conn   *websocket.Conn // set before ready is closed; nil if it will not be
-	active atomic.Int64 // when something last moved, either way; Unix nanoseconds
+	active atomic.Int64    // when something last moved, either way; Unix nanoseconds
 }
 
 // Handler serves the WebSocket clients of an app. Only requests for an upgrade belong here.
