@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/lull-dev/lull"
 	"github.com/lull-dev/lull/fleet"
@@ -20,9 +22,18 @@ type app struct {
 	fleet  *fleet.Fleet
 	deploy sync.Mutex
 
-	mu       sync.RWMutex
+	mu       sync.RWMutex // guards what follows
+	release  lull.Release // the one that gets new connections; the zero value before the first is ready
 	settings gateway.Settings
-	domains  []string
+	front    front
+	local    *gateway.Local // what the node itself serves of it, if it ever has
+}
+
+// current returns the release that gets new connections.
+func (a *app) current() lull.Release {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.release
 }
 
 // loadApps makes a fleet for every app in the store, and finishes what a killed node left half-done: a release above
@@ -47,8 +58,11 @@ func (n *Node) loadApps(ctx context.Context) error {
 				continue
 			}
 			keep[rel.App] = append(keep[rel.App], rel.Number)
-			if rel.Number == record.Current {
-				n.use(rel)
+			if rel.Number != record.Current {
+				continue
+			}
+			if err := n.use(ctx, rel); err != nil {
+				n.cfg.Log.Error("app not served", "release", rel, "error", err)
 			}
 		}
 		if record.Current == 0 {
@@ -61,10 +75,17 @@ func (n *Node) loadApps(ctx context.Context) error {
 }
 
 // use makes rel the current release of its app without starting anything.
-func (n *Node) use(rel lull.Release) {
+func (n *Node) use(ctx context.Context, rel lull.Release) error {
 	a := n.app(rel.App)
-	a.fleet.Use(rel)
-	n.route(a, rel.Manifest)
+	files, err := n.siteOf(ctx, rel)
+	if err != nil {
+		return err
+	}
+	if files == nil {
+		a.fleet.Use(rel)
+	}
+	n.route(a, rel, files)
+	return n.setSchedules(ctx, rel)
 }
 
 // app returns the named app on this node; it is made at its first use.
@@ -85,19 +106,32 @@ func (n *Node) app(name string) *app {
 	return a
 }
 
-// route publishes what the gateway must know of a release that gets new connections.
-func (n *Node) route(a *app, m lull.Manifest) {
+// route publishes what the gateway must know of a release that gets new connections. files serves it, if it is files only.
+func (n *Node) route(a *app, rel lull.Release, files http.Handler) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, domain := range a.domains {
+	m := rel.Manifest
+	for _, domain := range a.release.Manifest.Domains {
 		delete(n.routes, domain)
 	}
-	a.domains = slices.Clone(m.Domains)
-	a.settings = gateway.Settings{RequestTimeout: m.Timeout.Request.Std(), IdlePause: m.Idle.Pause.Std(), Affinity: m.Affinity}
-	for _, domain := range a.domains {
+	for _, domain := range m.Domains {
 		n.routes[domain] = a.name
+	}
+	a.release = rel
+	a.settings = gateway.Settings{RequestTimeout: m.Timeout.Request.Std(), IdlePause: m.Idle.Pause.Std(), Affinity: m.Affinity}
+	a.front = front{fleet: a.fleet}
+	switch {
+	case files != nil:
+		n.locally(a, files)
+		a.front.local, a.front.all = a.local, true
+	case m.Function.WebSocket.Route != "":
+		n.locally(a, n.sockets.Handler(a.name))
+		a.front.local = a.local
+	}
+	if m.Function.WebSocket.Route == "" {
+		n.sockets.CloseApp(a.name)
 	}
 }
 
@@ -128,10 +162,10 @@ func (n *Node) Fleet(host string) (gateway.Fleet, gateway.Settings, error) {
 	}
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	if a.settings == (gateway.Settings{}) { // its first deploy has not finished
+	if a.front.fleet == nil { // its first deploy has not finished
 		return nil, gateway.Settings{}, noApp(host, n.cfg.Domain)
 	}
-	return a.fleet, a.settings, nil
+	return a.front, a.settings, nil
 }
 
 func noApp(host, domain string) error {
@@ -155,8 +189,14 @@ func (n *Node) prepare(ctx context.Context, rel lull.Release) (sandbox.Spec, err
 	}
 	if rel.Process.Root == lull.RootImage {
 		spec.Root = dir
-	} else {
-		spec.Mounts = []sandbox.Mount{{Source: dir, Target: lull.AppDir, Mode: sandbox.Layered}}
+		return spec, nil
+	}
+	spec.Mounts = []sandbox.Mount{{Source: dir, Target: rel.Manifest.FilesDir(), Mode: sandbox.Layered}}
+	switch {
+	case rel.Manifest.IsFunction():
+		n.asFunction(&spec, rel, dir)
+	case usesTools(rel.Process.Args):
+		spec.Mounts = append(spec.Mounts, n.tools())
 	}
 	return spec, nil
 }
@@ -166,8 +206,32 @@ func (n *Node) forget(a *app) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	delete(n.apps, a.name)
-	for _, domain := range a.domains {
+	for _, domain := range a.current().Manifest.Domains {
 		delete(n.routes, domain)
+	}
+}
+
+// end ends everything of an app that has been forgotten. Exchanges may go on for as long as grace.
+func (n *Node) end(a *app, grace time.Duration) {
+	n.schedules.Remove(a.name)
+	n.sockets.CloseApp(a.name)
+	a.fleet.Close(grace)
+	n.endLocal(a, grace)
+}
+
+// endLocal ends what the node itself serves of an app.
+func (n *Node) endLocal(a *app, grace time.Duration) {
+	a.mu.Lock()
+	local := a.local
+	a.local, a.front = nil, front{}
+	a.mu.Unlock()
+	if local == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	if err := local.Close(ctx); err != nil && ctx.Err() == nil {
+		n.cfg.Log.Warn("app not ended in good order", "app", a.name, "error", err)
 	}
 }
 
@@ -200,7 +264,10 @@ func (n *Node) adopt() {
 func (n *Node) suspendFleets() {
 	var wg sync.WaitGroup
 	for _, a := range n.sortedApps() {
-		wg.Go(func() { a.fleet.Suspend(stopGrace) })
+		wg.Go(func() {
+			a.fleet.Suspend(stopGrace)
+			n.endLocal(a, stopGrace)
+		})
 	}
 	wg.Wait()
 }

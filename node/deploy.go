@@ -186,14 +186,26 @@ func pack(path, dir string) (lull.Size, error) {
 // change gives the traffic of an app to rel, which is in the store: first the fleet, which waits until rel is ready, then
 // the record, then the routes.
 func (n *Node) change(ctx context.Context, a *app, rel lull.Release) error {
-	if err := a.fleet.Switch(ctx, rel); err != nil {
+	files, err := n.siteOf(ctx, rel)
+	if err != nil {
 		return err
+	}
+	if files == nil {
+		if err := a.fleet.Switch(ctx, rel); err != nil {
+			return err
+		}
 	}
 	// From here on rel has the traffic: a caller that goes away changes nothing.
 	if err := n.store.Promote(context.WithoutCancel(ctx), rel.App, rel.Number); err != nil {
 		return fmt.Errorf("record that %s is current: %w", rel, err)
 	}
-	n.route(a, rel.Manifest)
+	n.route(a, rel, files)
+	if files != nil {
+		a.fleet.Retire(fmt.Sprintf("release %d, which is files only, replaced it", rel.Number))
+	}
+	if err := n.setSchedules(context.WithoutCancel(ctx), rel); err != nil {
+		n.cfg.Log.Error("schedules not set before the next start", "release", rel, "error", err)
+	}
 	return nil
 }
 
@@ -210,7 +222,7 @@ func (d *deployment) forgetNew(ctx context.Context) {
 		return
 	}
 	d.node.forget(d.app)
-	d.app.fleet.Close(0)
+	d.node.end(d.app, 0)
 	if err == nil {
 		err = d.node.store.RemoveApp(ctx, d.app.name)
 	} else if lull.KindOf(err) == lull.KindNotFound {
@@ -300,7 +312,7 @@ func (n *Node) Remove(ctx context.Context, name string) error {
 		return err
 	}
 	n.forget(a)
-	a.fleet.Close(stopGrace)
+	n.end(a, stopGrace)
 	return errors.Join(n.files.removeApp(name), n.builder.Forget(name), n.journal.Remove(name))
 }
 

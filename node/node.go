@@ -21,29 +21,36 @@ import (
 	"github.com/lull-dev/lull/build"
 	"github.com/lull-dev/lull/control"
 	"github.com/lull-dev/lull/fleet"
+	"github.com/lull-dev/lull/function"
+	"github.com/lull-dev/lull/function/socket"
 	"github.com/lull-dev/lull/gateway"
 	"github.com/lull-dev/lull/journal"
+	"github.com/lull-dev/lull/schedule"
 	"github.com/lull-dev/lull/store"
 )
 
 // Node is a running node. Open makes it; Close ends it and waits.
 type Node struct {
-	cfg      Config
-	iso      *isolation
-	journal  *journal.Journal
-	store    *store.Store
-	builder  *build.Builder
-	files    *files
-	gateway  *gateway.Gateway
-	api      *http.Server
-	token    string
-	metrics  *fleet.Metrics
-	shared   shared
-	registry *prometheus.Registry
-	httpAddr net.Addr
-	apiAddr  net.Addr
-	serving  sync.WaitGroup // the two accept loops; Close waits for them
-	failed   chan error     // what ended an accept loop before Close
+	cfg       Config
+	iso       *isolation
+	journal   *journal.Journal
+	store     *store.Store
+	builder   *build.Builder
+	files     *files
+	gateway   *gateway.Gateway
+	api       *http.Server
+	token     string
+	toolsDir  string // what is lull.RuntimeDir in an environment
+	metrics   *fleet.Metrics
+	shared    shared
+	sockets   *socket.Hub
+	schedules *schedule.Runner
+	invoker   *function.Invoker
+	registry  *prometheus.Registry
+	httpAddr  net.Addr
+	apiAddr   net.Addr
+	serving   sync.WaitGroup // the two accept loops; Close waits for them
+	failed    chan error     // what ended an accept loop before Close
 
 	mu     sync.RWMutex
 	apps   map[string]*app   // by name
@@ -117,8 +124,17 @@ func (n *Node) openState(ctx context.Context) (err error) {
 	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	n.metrics = fleet.NewMetrics(n.registry)
 	n.registry.MustRegister(n.shared.gauges()...)
-	n.token, err = control.LoadOrCreateToken(n.cfg.Data)
-	return err
+	if n.token, err = control.LoadOrCreateToken(n.cfg.Data); err != nil {
+		return err
+	}
+	executable, err := n.executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	if n.toolsDir, err = makeTools(n.cfg.Data, executable); err != nil {
+		return err
+	}
+	return n.openCallers()
 }
 
 // listen opens the front door and the API.
@@ -209,12 +225,18 @@ func (n *Node) Close(ctx context.Context) error {
 	if n.api != nil {
 		errs = append(errs, stopServer(n.api))
 	}
+	if n.schedules != nil {
+		n.schedules.Close()
+	}
 	if n.gateway != nil {
 		if err := n.gateway.Shutdown(ctx); err != nil && ctx.Err() == nil {
 			errs = append(errs, err)
 		}
 	}
 	n.serving.Wait()
+	if n.sockets != nil {
+		n.sockets.Close()
+	}
 	n.suspendFleets()
 	if n.iso != nil {
 		errs = append(errs, n.iso.close())
