@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -20,6 +21,7 @@ type process struct {
 
 	cmd    *exec.Cmd
 	server *http.Server
+	dir    string // of the API's socket
 
 	ready   chan struct{} // closed when it has asked for its first invocation
 	ended   chan struct{} // closed when it is gone and its connections are closed
@@ -42,16 +44,22 @@ func startProcess(d *desk, args []string, dir string, environ func(api string) [
 	}
 	p := &process{began: time.Now(), ready: make(chan struct{}), ended: make(chan struct{}), failed: make(chan struct{})}
 	p.server = newAPI(d, p)
+	socket, err := p.openSocket()
+	if err != nil {
+		listener.Close()
+		return nil, err
+	}
 	p.cmd = exec.Command(args[0], args[1:]...)
 	p.cmd.Dir = dir
-	p.cmd.Env = environ(listener.Addr().String())
+	p.cmd.Env = append(environ(listener.Addr().String()), socketVariable+"="+socket.Addr().String())
 	p.cmd.Stdout, p.cmd.Stderr = stdout, stderr
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 
 	d.begun(p)
-	go p.server.Serve(listener) // ends with the process; watch closes it
+	go p.server.Serve(listener) // both end with the process; watch closes them
+	go p.server.Serve(socket)
 	if err := p.cmd.Start(); err != nil {
-		p.server.Close()
+		p.close()
 		d.lost(p, "without having started")
 		return nil, fmt.Errorf("start %s: %w", args[0], err)
 	}
@@ -75,8 +83,33 @@ func (p *process) watch(d *desk) {
 		p.how = "with error: " + err.Error()
 	}
 	d.lost(p, p.how)
-	p.server.Close()
+	p.close()
 	close(p.ended)
+}
+
+// socketVariable names the variable by which our own clients find the API at a Unix socket: in a sandbox that takes a fifth
+// less time for an invocation than loopback.
+const socketVariable = "LULL_RUNTIME_SOCKET"
+
+// openSocket opens the API's socket, in a directory of its own.
+func (p *process) openSocket() (net.Listener, error) {
+	dir, err := os.MkdirTemp("", "lull-runtime-")
+	if err != nil {
+		return nil, fmt.Errorf("open the runtime API: %w", err)
+	}
+	p.dir = dir
+	listener, err := net.Listen("unix", filepath.Join(dir, "api"))
+	if err != nil {
+		os.RemoveAll(dir)
+		return nil, fmt.Errorf("open the runtime API: %w", err)
+	}
+	return listener, nil
+}
+
+// close ends the API and every connection to it.
+func (p *process) close() {
+	p.server.Close()
+	os.RemoveAll(p.dir)
 }
 
 // asked says that the process has asked for an invocation: it has initialised itself.

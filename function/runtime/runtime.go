@@ -24,6 +24,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	goruntime "runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -37,6 +38,8 @@ func Main() bool {
 	if len(os.Args) != 2 || os.Args[1] != "function" || os.Getenv(Variable) == "" {
 		return false
 	}
+	// What is here to do takes turns with the function's process; a second thread would only have to be woken.
+	goruntime.GOMAXPROCS(1)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	config, err := Parse(os.Getenv(Variable))

@@ -1,0 +1,49 @@
+// The requests of the Runtime API, as the text that is written to a connection. All but the streamed answer are in one piece.
+
+const ROOT = '/2018-06-01/runtime';
+const FIXED = 'Host: runtime\r\nUser-Agent: lull-node\r\n';
+
+export const NEXT = `GET ${ROOT}/invocation/next HTTP/1.1\r\n${FIXED}\r\n`;
+
+function post(path, headers, body) {
+  return `POST ${ROOT}${path} HTTP/1.1\r\n${FIXED}${headers}Content-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`;
+}
+
+export function answer(id, body) {
+  return post(`/invocation/${encodeURIComponent(id)}/response`, '', body);
+}
+
+export function failure(id, error) {
+  return post(`/invocation/${encodeURIComponent(id)}/error`, errorType(error), JSON.stringify(error));
+}
+
+export function initFailure(error) {
+  return post('/init/error', errorType(error), JSON.stringify(error));
+}
+
+// errorType is a header: the function chose its value, which must not end the header.
+function errorType(error) {
+  return `Lambda-Runtime-Function-Error-Type: ${printable(error.errorType)}\r\n`;
+}
+
+function printable(text) {
+  return encodeURI(text.toWellFormed?.() ?? text.replace(/[\ud800-\udfff]/g, '?')).replace(/%20/g, ' ');
+}
+
+export function streamHead(id, contentType) {
+  return `POST ${ROOT}/invocation/${encodeURIComponent(id)}/response HTTP/1.1\r\n${FIXED}`
+    + 'Lambda-Runtime-Function-Response-Mode: streaming\r\nTransfer-Encoding: chunked\r\n'
+    + 'Trailer: Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body\r\n'
+    + `Content-Type: ${contentType}\r\n\r\n`;
+}
+
+export function chunk(bytes) {
+  return Buffer.concat([Buffer.from(`${bytes.length.toString(16)}\r\n`), bytes, Buffer.from('\r\n')]);
+}
+
+export const STREAM_END = '0\r\n\r\n';
+
+export function streamFailure(error) {
+  const body = Buffer.from(JSON.stringify(error)).toString('base64');
+  return `0\r\n${errorType(error)}Lambda-Runtime-Function-Error-Body: ${body}\r\n\r\n`;
+}
