@@ -1,0 +1,1 @@
+module.exports.handler = require('serverless-http')(require('./app'), { binary: ['image/*'] });

@@ -1,0 +1,2 @@
+const { configure } = require('@vendia/serverless-express');
+exports.handler = configure({ app: require('./app') });

@@ -1,0 +1,224 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// A function falls asleep with its poll outstanding, goes to disk, and answers the event that wakes it, with its memory as
+// it was.
+func TestFunctionSleepsWithItsPoll(t *testing.T) {
+	t.Parallel()
+	s := sharedNode(t)
+	s.deploy("apps/function-node", "counter")
+	type said struct {
+		Count                 int
+		RawPath               string
+		QueryStringParameters map[string]string
+		Cookies               []string
+		IP                    string
+	}
+	first := s.get("counter", "/a%20b?x=1&x=2")
+	want := said{1, "/a%20b", map[string]string{"x": "1,2"}, nil, "127.0.0.1"}
+	if diff := cmp.Diff(want, decode[said](t, first.Body)); diff != "" || first.Header.Get("Content-Type") != "application/json" {
+		t.Errorf("%v %s", first.Header, diff)
+	}
+	for n, state := range []string{"paused", "hibernated"} {
+		s.awaitState("counter", state)
+		woken := s.get("counter", "/")
+		if got := decode[said](t, woken.Body); got.Count != n+2 || woken.Environment != first.Environment {
+			t.Errorf("after it was %s: %+v from %s", state, got, woken.Environment)
+		}
+	}
+}
+
+// Shell scripts and Go programs are functions, too.
+func TestCustomRuntimes(t *testing.T) {
+	t.Parallel()
+	s := sharedNode(t)
+	s.deploy("apps/function-shell", "shell")
+	if got := s.get("shell", "/").Body; got != "shell 1" {
+		t.Errorf("the shell says %q", got)
+	}
+	s.awaitState("shell", "hibernated")
+	if got := s.get("shell", "/").Body; got != "shell 2" {
+		t.Errorf("after its sleep the shell says %q", got)
+	}
+}
+
+// What a streaming handler writes arrives when it is written.
+func TestFunctionStreams(t *testing.T) {
+	t.Parallel()
+	s := sharedNode(t)
+	s.deploy(copyApp(t, "function-node", map[string]string{
+		"lull.yaml": "function: {handler: index.stream, runtime: nodejs20.x}\nconcurrency: 2\nscale: {max: 1}\n"}), "streamer")
+	client := s.Client()
+	defer client.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(within(t, 30*time.Second), http.MethodGet, s.URL("streamer", "/"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusCreated || resp.Header.Get("X-Kind") != "stream" || resp.Header.Get("Set-Cookie") != "a=b" {
+		t.Errorf("%d %v", resp.StatusCode, resp.Header)
+	}
+	piece := make([]byte, len("first "))
+	if _, err := io.ReadFull(resp.Body, piece); err != nil || string(piece) != "first " {
+		t.Fatalf("%q %v", piece, err)
+	}
+	if a := s.try(http.MethodGet, "streamer", "/go", ""); a.Status != http.StatusNoContent {
+		t.Errorf("%d %s", a.Status, a.Body)
+	}
+	if rest, err := io.ReadAll(resp.Body); err != nil || string(rest) != "second" {
+		t.Errorf("%q %v", rest, err)
+	}
+}
+
+// Express behind serverless-http and @vendia/serverless-express, one event at a time and ten.
+func TestExpressAsAFunction(t *testing.T) {
+	t.Parallel()
+	s := sharedNode(t)
+	for _, c := range []struct {
+		file        string
+		concurrency int
+	}{{"http", 1}, {"http", 10}, {"vendia", 10}} {
+		app := fmt.Sprintf("express-%s-%d", c.file, c.concurrency)
+		s.deploy(copyApp(t, "function-express", map[string]string{"lull.yaml": fmt.Sprintf(
+			"function: {handler: %s.handler, runtime: nodejs20.x}\nconcurrency: %d\nscale: {max: 1}\ntimeout: {request: 10s}\n", c.file, c.concurrency)}), app)
+		if a := s.get(app, "/hello/you?q=a%20b"); a.Body != "hello you" || a.Header.Get("X-Query") != "a b" || !strings.HasPrefix(a.Header.Get("Set-Cookie"), "seen=yes") {
+			t.Errorf("%s: %q %v", app, a.Body, a.Header)
+		}
+		if a := s.must(http.MethodPost, app, "/sum", `{"numbers": [1, 2, 3]}`); a.Body != `{"sum":6}` {
+			t.Errorf("%s: %s", app, a.Body)
+		}
+		if a := s.get(app, "/picture"); a.Body != "\x89P\x00\xff" || a.Header.Get("Content-Type") != "image/png" {
+			t.Errorf("%s: %q %v", app, a.Body, a.Header)
+		}
+		if c.concurrency == 1 {
+			continue
+		}
+		// One that never answers and one that throws do not disturb the others.
+		ended := make(chan answer, 2)
+		for _, path := range []string{"/never", "/throws"} {
+			go func() { ended <- s.storm(app, path, 1)[0].answer }() // ends with the request
+		}
+		for n := range 20 {
+			if a := s.get(app, fmt.Sprintf("/hello/%d", n)); a.Body != fmt.Sprintf("hello %d", n) {
+				t.Errorf("%s, beside them: %q", app, a.Body)
+			}
+		}
+		statuses := []int{(<-ended).Status, (<-ended).Status}
+		slices.Sort(statuses)
+		if diff := cmp.Diff([]int{http.StatusBadGateway, http.StatusGatewayTimeout}, statuses); diff != "" {
+			t.Errorf("%s: the two were answered with %s", app, diff)
+		}
+		if up := s.environments(app); len(up) != 1 || len(up[0].Moves) > 4 {
+			t.Errorf("%s: %+v", app, up)
+		}
+	}
+}
+
+// Invocations at random moments while the function falls asleep as fast as it goes: none is lost and none is run twice.
+func TestNoInvocationIsLostOrRunTwice(t *testing.T) {
+	t.Parallel()
+	s := sharedNode(t)
+	s.deploy(copyApp(t, "function-node", map[string]string{"lull.yaml": "function: {handler: index.handler, runtime: nodejs20.x}\n" +
+		"scale: {max: 1}\nidle: {pause: 5ms, hibernate: 40ms}\n"}), "sleepy")
+	total := 500
+	if os.Getenv("LULL_E2E_FULL") != "" {
+		total = 10_000
+	}
+	const clients = 4
+	seen := make([][]int, clients)
+	var all sync.WaitGroup
+	for c := range clients {
+		all.Go(func() {
+			chance := rand.New(rand.NewPCG(uint64(c), 4))
+			client := s.Client()
+			defer client.CloseIdleConnections()
+			pause := time.NewTimer(0)
+			defer pause.Stop()
+			for range total / clients {
+				<-pause.C
+				a, err := ask(within(t, time.Minute), client, http.MethodPost, s.URL("sleepy", "/"), "")
+				if err != nil || a.Status != http.StatusOK {
+					t.Errorf("%d %.200s %v", a.Status, a.Body, err)
+					return
+				}
+				seen[c] = append(seen[c], decode[struct{ Count int }](t, a.Body).Count)
+				pause.Reset(time.Duration(chance.ExpFloat64() * float64(60*time.Millisecond)))
+			}
+		})
+	}
+	all.Wait()
+	counts := slices.Concat(seen...)
+	slices.Sort(counts)
+	for i, count := range counts {
+		if count != i+1 {
+			t.Fatalf("after %d invocations the function has counted %d", i+1, count)
+		}
+	}
+	if up := s.environments("sleepy"); len(up) != 1 {
+		t.Errorf("%+v", up)
+	}
+}
+
+// An error in a function is an error of that invocation alone, and its reason is in the log.
+func TestFunctionFails(t *testing.T) {
+	t.Parallel()
+	s := sharedNode(t)
+	dir := copyApp(t, "function-node", nil)
+	writeFile(t, filepath.Join(dir, "index.mjs"), []byte(`
+let count = 0;
+export const handler = async (event) => {
+  count++;
+  switch (event.rawPath) {
+    case '/throws': throw new RangeError('out of bounds');
+    case '/broken': return { statusCode: 200, headers: { 'x': 'a\r\nSet-Cookie: b' } };
+    case '/slow': await new Promise((resolve) => setTimeout(resolve, 60_000)); break;
+    case '/blocked': for (;;);
+    case '/exits': process.exit(7);
+  }
+  return { count };
+};
+`))
+	writeFile(t, filepath.Join(dir, "lull.yaml"), []byte("function: {handler: index.handler, runtime: nodejs20.x}\nscale: {max: 1}\ntimeout: {request: 1500ms}\n"))
+	s.deploy(dir, "faulty")
+	for _, c := range []struct {
+		path   string
+		status int
+		says   string
+	}{
+		{"/throws", http.StatusBadGateway, "RangeError"},
+		{"/broken", http.StatusBadGateway, "characters that no header may have"},
+		{"/slow", http.StatusGatewayTimeout, "timed out after 1.50 seconds"},
+		{"/blocked", http.StatusGatewayTimeout, "timed out after 1.50 seconds"},
+		{"/exits", http.StatusBadGateway, "exit status 7"},
+	} {
+		if a := s.try(http.MethodGet, "faulty", c.path, ""); a.Status != c.status {
+			t.Errorf("%s: %d %s", c.path, a.Status, a.Body)
+		}
+		if logs := s.logs("faulty"); !strings.Contains(logs, c.says) {
+			t.Errorf("%s: the log does not say %q:\n%s", c.path, c.says, logs)
+		}
+		s.get("faulty", "/")
+	}
+	if up := s.environments("faulty"); len(up) != 1 {
+		t.Errorf("%+v", up)
+	}
+}
