@@ -31,6 +31,9 @@ for_test() {
   need nftables nft --version
   need python3 test -x /usr/bin/python3
   need python3-websockets /usr/bin/python3 -c 'import websockets'
+  need python3-flask /usr/bin/python3 -c 'import flask'
+  need python3-fastapi /usr/bin/python3 -c 'import fastapi'
+  need python3-uvicorn /usr/bin/python3 -c 'import uvicorn'
   need busybox-static test -x /usr/bin/busybox # the base image of tests
   need python3-aiohttp /usr/bin/python3 -c 'import aiohttp'
 }
