@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 )
 
 // Default is the template that "lull init" takes when none is named.
@@ -18,7 +19,17 @@ const Default = "chat"
 //
 //go:embed chat/.lullignore chat/README.md chat/lull.yaml chat/package.json chat/package-lock.json chat/server.js
 //go:embed chat/public/index.html
+//go:embed function-node/.lullignore function-node/README.md function-node/lull.yaml function-node/index.mjs
+//go:embed function-python/.lullignore function-python/README.md function-python/lull.yaml function-python/main.py
+//go:embed function-go/.lullignore function-go/README.md function-go/lull.yaml function-go/main.go.template
+//go:embed function-go/go.mod.template function-go/go.sum.template
+//go:embed genezio-http/.genezioignore genezio-http/README.md genezio-http/genezio.yaml genezio-http/server.js
+//go:embed genezio-http/package.json genezio-http/package-lock.json
+//go:embed genezio-function/.genezioignore genezio-function/README.md genezio-function/genezio.yaml genezio-function/index.mjs
 var files embed.FS
+
+// suffix hides files of a Go module from the go command, which would take them for another module or a part of ours.
+const suffix = ".template"
 
 // Template is one of them.
 type Template struct {
@@ -30,6 +41,11 @@ type Template struct {
 func All() []Template {
 	return []Template{
 		{Name: "chat", Summary: "a chat room on one page: Node and a WebSocket"},
+		{Name: "function-node", Summary: "an AWS Lambda function for Node"},
+		{Name: "function-python", Summary: "an AWS Lambda function for Python"},
+		{Name: "function-go", Summary: "an AWS Lambda function in Go"},
+		{Name: "genezio-http", Summary: "a Genezio project with an Express server"},
+		{Name: "genezio-function", Summary: "a Genezio project with a function and a cron"},
 	}
 }
 
@@ -49,7 +65,7 @@ func (t Template) Files() []string {
 	// An embedded file system cannot fail to be walked.
 	_ = fs.WalkDir(t.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
 		if err == nil && !entry.IsDir() {
-			names = append(names, name)
+			names = append(names, strings.TrimSuffix(name, suffix))
 		}
 		return err
 	})
@@ -94,6 +110,9 @@ func (t Template) writeFile(dir, name string) error {
 		return err
 	}
 	data, err := fs.ReadFile(t.FS(), name)
+	if errors.Is(err, fs.ErrNotExist) {
+		data, err = fs.ReadFile(t.FS(), name+suffix)
+	}
 	if err != nil {
 		return fmt.Errorf("read template %s: %w", path.Join(t.Name, name), err)
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lull-dev/lull/genezio"
 	"github.com/lull-dev/lull/manifest"
 )
 
@@ -19,19 +20,42 @@ func TestEveryTemplateHasWhatADeployNeeds(t *testing.T) {
 			if taken, err := template.Write(dir); err != nil || taken != nil {
 				t.Fatalf("write: taken %v, error %v", taken, err)
 			}
-			m, found, err := manifest.Load(dir)
-			if err != nil || !found {
-				t.Fatalf("manifest: found %v, error %v", found, err)
+			ignore := ".lullignore"
+			if strings.HasPrefix(template.Name, "genezio-") {
+				ignore = ".genezioignore"
+				checkGenezio(t, dir)
+			} else {
+				checkManifest(t, dir)
 			}
-			if m.Name != "" {
-				t.Errorf("the manifest says name: %s; the directory should name the app", m.Name)
-			}
-			for _, name := range []string{"README.md", ".lullignore"} {
+			for _, name := range []string{"README.md", ignore} {
 				if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
 					t.Error(err)
 				}
 			}
 		})
+	}
+}
+
+func checkManifest(t *testing.T, dir string) {
+	t.Helper()
+	m, found, err := manifest.Load(dir)
+	if err != nil || !found {
+		t.Fatalf("manifest: found %v, error %v", found, err)
+	}
+	if m.Name != "" {
+		t.Errorf("the manifest says name: %s; the directory should name the app", m.Name)
+	}
+}
+
+func checkGenezio(t *testing.T, dir string) {
+	t.Helper()
+	file, err := genezio.Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan, err := file.Plan(genezio.Options{Dir: dir, URL: "http://<app>.localhost/", Getenv: func(string) string { return "" }})
+	if err != nil || len(plan.Apps) != 1 {
+		t.Errorf("%+v, %v", plan, err)
 	}
 }
 
@@ -47,7 +71,7 @@ func TestNothingIsLeftOutOfTheBinary(t *testing.T) {
 				return filepath.SkipDir
 			}
 			name, _ := filepath.Rel(template.Name, path)
-			if err == nil && !entry.IsDir() && !embedded[filepath.ToSlash(name)] {
+			if err == nil && !entry.IsDir() && !embedded[strings.TrimSuffix(filepath.ToSlash(name), suffix)] {
 				t.Errorf("%s is not embedded", path)
 			}
 			return err
