@@ -116,7 +116,8 @@ func (s *Store) RemoveApp(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return s.removeFiles(context.WithoutCancel(ctx), gone)
+	ctx = context.WithoutCancel(ctx)
+	return errors.Join(s.removeFiles(ctx, gone), s.marks.drop(ctx, name+".>"), s.events.drop(ctx, name+".>"))
 }
 
 // unlistApp marks an app as removed: with this write neither it nor its releases, which are returned, exist.

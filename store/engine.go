@@ -22,7 +22,7 @@ import (
 const (
 	// formatFile marks a directory whose buckets have been made. Its content is the number of the layout.
 	formatFile = "format"
-	format     = "1\n"
+	format     = "2\n" // 1 had no streams of events and marks
 	lockFile   = "lock"
 
 	// maxPayload holds a chunk of an archive and its header with room to spare; JetStream's default is exactly one chunk.
@@ -113,6 +113,12 @@ func lockDir(dir string) (*os.File, error) {
 func (e *engine) fresh() bool {
 	_, err := os.Stat(filepath.Join(e.dir, formatFile))
 	return errors.Is(err, fs.ErrNotExist)
+}
+
+// old reports whether the directory was set up by a version that did not have all of today's buckets.
+func (e *engine) old() bool {
+	content, err := os.ReadFile(filepath.Join(e.dir, formatFile))
+	return err == nil && string(content) == "1\n"
 }
 
 // mark notes, durably, that the buckets have been made.

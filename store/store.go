@@ -8,6 +8,8 @@
 //	apps      key-value  <app>         → appRecord {…, releases: [{number, id}, …]}
 //	releases  key-value  <id>          → releaseRecord
 //	archives  objects    <id>          → the files, as one archive
+//	marks     stream     <app>.<schedule>           → the last due time that was served
+//	events    stream     <app>.<id>.record|payload  → asynchronous invocations of functions
 //
 // Nothing above the engine (engine.go) knows that the server is in this process: the same buckets with more replicas are
 // the state of several machines.
@@ -45,6 +47,8 @@ type Store struct {
 	apps     jetstream.KeyValue
 	releases jetstream.KeyValue
 	archives *archives
+	marks    *shelf
+	events   *shelf
 
 	appsStream, releasesStream jetstream.Stream // what is below the key-value buckets
 }
@@ -80,13 +84,22 @@ func (s *Store) open(ctx context.Context) error {
 // bind finds the buckets. They are made in a new directory only: in another one a missing bucket means that its records
 // are lost, and to go on with an empty one would hide it.
 func (s *Store) bind(ctx context.Context, js jetstream.JetStream) (err error) {
-	if s.engine.fresh() {
-		if err := makeBuckets(ctx, js); err != nil {
+	if fresh := s.engine.fresh(); fresh || s.engine.old() {
+		if fresh {
+			err = makeBuckets(ctx, js)
+		}
+		if err = errors.Join(err, makeShelves(ctx, js)); err != nil {
 			return err
 		}
 		if err := s.engine.mark(); err != nil {
 			return err
 		}
+	}
+	if s.marks, err = s.openShelf(ctx, js, marksStream); err != nil {
+		return err
+	}
+	if s.events, err = s.openShelf(ctx, js, eventsStream); err != nil {
+		return err
 	}
 	if s.apps, err = js.KeyValue(ctx, appsBucket); err != nil {
 		return s.engine.damaged(appsBucket, err)
@@ -115,6 +128,11 @@ func makeBuckets(ctx context.Context, js jetstream.JetStream) error {
 		return fmt.Errorf("make bucket %s: %w", archivesBucket, err)
 	}
 	return nil
+}
+
+func makeShelves(ctx context.Context, js jetstream.JetStream) error {
+	// JSON makes four bytes of three.
+	return errors.Join(makeShelf(ctx, js, marksStream, 1<<10), makeShelf(ctx, js, eventsStream, 2<<20))
 }
 
 // stream finds the stream of a key-value bucket. JetStream skips what it cannot read back and says so here only.
