@@ -104,14 +104,23 @@ func (m *messengers) talk(ctx context.Context, app string) {
 	}
 }
 
+// refusal is what the answer to a request for an upgrade says that was not granted.
+func refusal(resp *http.Response) string {
+	if resp == nil {
+		return "no answer"
+	}
+	said, _ := io.ReadAll(resp.Body) // the first kilobyte, which is all that a failed Dial leaves
+	return fmt.Sprintf("%v %s", resp.Header, said)
+}
+
 // conversation is a stream from its opening to its closing. What it waits for comes within answerTime.
 func (m *messengers) conversation(ctx context.Context, app string) error {
 	const answerTime = 20 * time.Second
 	open, cancel := context.WithTimeout(m.t.Context(), answerTime)
 	defer cancel()
-	conn, _, err := websocket.Dial(open, m.URL(app, "/"), &websocket.DialOptions{HTTPClient: m.Client()})
+	conn, resp, err := websocket.Dial(open, m.URL(app, "/"), &websocket.DialOptions{HTTPClient: m.Client()})
 	if err != nil {
-		return fmt.Errorf("open a stream: %w", err)
+		return fmt.Errorf("open a stream: %w: %s", err, refusal(resp))
 	}
 	defer conn.CloseNow()
 	m.streams.Add(1)

@@ -52,11 +52,17 @@ func play(m *testing.M) int {
 	}
 	var node *rig.Node
 	scene.node = sync.OnceValues(func() (*rig.Node, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
 		var err error
 		node, err = rig.Start(ctx, rig.Options{Binary: scene.binary, Dir: dir, Sandbox: "gvisor"})
 		return node, err
 	})
-	scene.crowd = sync.OnceValues(func() (string, error) { return rig.BuildCrowd(ctx, dir) })
+	scene.crowd = sync.OnceValues(func() (string, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute) // its own: it may be wanted late
+		defer cancel()
+		return rig.BuildCrowd(ctx, dir)
+	})
 	code := m.Run()
 	if node == nil {
 		return code

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/lull-dev/lull"
 	"github.com/lull-dev/lull/function"
@@ -17,7 +16,7 @@ import (
 func (n *Node) openCallers() error {
 	n.invoker = &function.Invoker{Functions: n}
 	n.sockets = socket.New(socket.Config{Invoke: n.invokeSocket, Settings: n.socketSettings, Log: n.cfg.Log})
-	n.schedules = schedule.New(schedule.Config{Marks: marks{}, Do: n.scheduled, Log: n.cfg.Log})
+	n.schedules = schedule.New(schedule.Config{Marks: n.store, Do: n.scheduled, Log: n.cfg.Log})
 	return nil
 }
 
@@ -45,9 +44,3 @@ func (n *Node) invokeSocket(ctx context.Context, in socket.Invocation) (answer [
 	answer, err = io.ReadAll(got.Payload)
 	return answer, got.FunctionError, err
 }
-
-// marks is until the store has them.
-type marks struct{}
-
-func (marks) Marks(context.Context, string) (map[string]time.Time, error) { return nil, nil }
-func (marks) Mark(context.Context, string, string, time.Time) error       { return nil }

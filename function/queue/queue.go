@@ -1,0 +1,408 @@
+// Package queue carries out asynchronous invocations of functions. An event that was taken is on disk, and stays there until
+// its function has answered without an error, or it is given up: then it is kept as a dead letter.
+//
+// An event is delivered at least once: a node that is killed while a function works at it delivers it again. The first
+// attempts at the events of one function begin in the order in which they were accepted. As on AWS a function that fails is
+// tried again after one and after two minutes (Function.Retries), and an event for which there is no place waits ever longer,
+// up to five minutes, until it is too old (Function.MaxAge).
+// https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
+package queue
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/lull-dev/lull"
+	"github.com/lull-dev/lull/store"
+)
+
+const (
+	retryStep  = time.Minute     // longer after each failure
+	firstPause = time.Second     // before an event that found no place is tried again; then twice as long
+	mostPause  = 5 * time.Minute //
+	mostBuried = 1000            // dead letters kept of one app: the newest
+)
+
+// Store keeps the events. It is *store.Store.
+type Store interface {
+	AddEvent(ctx context.Context, event store.Event, payload store.Payload) error
+	UpdateEvent(ctx context.Context, event store.Event) error
+	EventPayload(ctx context.Context, app, id string) (store.Payload, error)
+	RemoveEvent(ctx context.Context, app, id string) error
+	Events(ctx context.Context) ([]store.Event, error)
+}
+
+// Settings are what a function says of its events.
+type Settings struct {
+	Retries int
+	MaxAge  time.Duration
+	AtOnce  int // how many are delivered at a time
+}
+
+// Config is what a Queue works with.
+type Config struct {
+	Store Store
+	// Invoke delivers an event. failed says that the function answered with an error; err that it may not have been asked.
+	Invoke func(ctx context.Context, app, id string, payload store.Payload) (failed string, err error)
+	// Settings returns those of a function; false if there is none of that name.
+	Settings func(app string) (Settings, bool)
+	Log      *slog.Logger
+	Metrics  prometheus.Registerer // may be nil
+}
+
+// Queue is the asynchronous invocations of a node. Its methods may be called concurrently.
+type Queue struct {
+	config   Config
+	ctx      context.Context
+	cancel   context.CancelFunc
+	nudge    chan struct{}  // capacity 1: something has changed
+	work     sync.WaitGroup // run, and deliveries; added to by run only
+	attempts *prometheus.CounterVec
+
+	mu   sync.Mutex // guards what follows
+	apps map[string]*line
+}
+
+// line is the events of one app.
+type line struct {
+	waiting []*entry // by the time they were accepted
+	busy    int      // being delivered
+	buried  []store.Event
+}
+
+type entry struct {
+	store.Event
+	under bool          // way: being delivered
+	pause time.Duration // the last one for want of a place
+}
+
+// Open takes up the events that the store has and begins to deliver. The caller must Close it.
+func Open(ctx context.Context, config Config) (*Queue, error) {
+	if config.Log == nil {
+		config.Log = slog.New(slog.DiscardHandler)
+	}
+	q := &Queue{config: config, nudge: make(chan struct{}, 1), apps: map[string]*line{}}
+	q.meter(config.Metrics)
+	events, err := config.Store.Events(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open the queue of events: %w", err)
+	}
+	for _, event := range events {
+		l := q.line(event.App)
+		if event.Buried.IsZero() {
+			l.waiting = append(l.waiting, &entry{Event: event})
+		} else {
+			l.buried = append(l.buried, event)
+		}
+	}
+	q.ctx, q.cancel = context.WithCancel(context.Background())
+	q.work.Go(q.run)
+	return q, nil
+}
+
+// Close stops delivering and waits. Deliveries under way are called off, and made again after the next Open.
+func (q *Queue) Close() {
+	q.cancel()
+	q.work.Wait()
+}
+
+// Add takes an event and returns its id. Once it has returned the event will not be lost.
+func (q *Queue) Add(ctx context.Context, app, id string, payload store.Payload) error {
+	now := time.Now()
+	if id == "" {
+		id = strings.ToLower(rand.Text())
+	}
+	event := store.Event{App: app, ID: id, Accepted: now.UTC(), Due: now.UTC()}
+	if err := q.config.Store.AddEvent(ctx, event, payload); err != nil {
+		return err
+	}
+	q.mu.Lock()
+	l := q.line(app)
+	l.waiting = append(l.waiting, &entry{Event: event})
+	q.mu.Unlock()
+	q.wake()
+	return nil
+}
+
+// Forget drops the events of an app that was removed, from memory: the store has dropped its own.
+func (q *Queue) Forget(app string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.apps, app)
+}
+
+// Waiting counts the events of an app that are not done.
+func (q *Queue) Waiting(app string) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if l := q.apps[app]; l != nil {
+		return len(l.waiting)
+	}
+	return 0
+}
+
+// Buried returns the dead letters of an app, the oldest first.
+func (q *Queue) Buried(app string) []store.Event {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if l := q.apps[app]; l != nil {
+		return slices.Clone(l.buried)
+	}
+	return nil
+}
+
+// Requeue tries a dead letter again, as if it had just been accepted.
+func (q *Queue) Requeue(ctx context.Context, app, id string) error {
+	event, err := q.unbury(app, id)
+	if err != nil {
+		return err
+	}
+	now := time.Now().UTC()
+	event.Accepted, event.Due, event.Attempts, event.Buried, event.LastErr = now, now, 0, time.Time{}, ""
+	if err := q.config.Store.UpdateEvent(ctx, event); err != nil {
+		return err
+	}
+	q.mu.Lock()
+	l := q.line(app)
+	l.waiting = append(l.waiting, &entry{Event: event})
+	q.mu.Unlock()
+	q.wake()
+	return nil
+}
+
+// Remove deletes a dead letter.
+func (q *Queue) Remove(ctx context.Context, app, id string) error {
+	if _, err := q.unbury(app, id); err != nil {
+		return err
+	}
+	return q.config.Store.RemoveEvent(ctx, app, id)
+}
+
+func (q *Queue) unbury(app, id string) (store.Event, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if l := q.apps[app]; l != nil {
+		for i, event := range l.buried {
+			if event.ID == id {
+				l.buried = slices.Delete(l.buried, i, i+1)
+				return event, nil
+			}
+		}
+	}
+	return store.Event{}, &lull.Error{Kind: lull.KindNotFound, Message: fmt.Sprintf("%s has no dead letter %s", app, id)}
+}
+
+// line returns the events of an app. q.mu is held, or q is not known to anybody yet.
+func (q *Queue) line(app string) *line {
+	l := q.apps[app]
+	if l == nil {
+		l = &line{}
+		q.apps[app] = l
+	}
+	return l
+}
+
+func (q *Queue) wake() {
+	select {
+	case q.nudge <- struct{}{}:
+	default:
+	}
+}
+
+// run begins deliveries when they are due, until the queue is closed.
+func (q *Queue) run() {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-q.ctx.Done():
+			return
+		case <-q.nudge:
+		case <-timer.C:
+		}
+		if next := q.begin(time.Now()); !next.IsZero() {
+			timer.Reset(time.Until(next))
+		}
+	}
+}
+
+// begin begins what is due and returns when to look again; zero: when something changes.
+func (q *Queue) begin(now time.Time) (next time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for app, l := range q.apps {
+		settings, ok := q.config.Settings(app)
+		for _, e := range l.waiting {
+			switch {
+			case e.under:
+			case e.Due.After(now):
+				if next.IsZero() || e.Due.Before(next) {
+					next = e.Due
+				}
+			case ok && l.busy >= max(settings.AtOnce, 1):
+			default:
+				e.under = true
+				l.busy++
+				q.work.Go(func() { q.deliver(e, settings, ok) })
+			}
+		}
+	}
+	return next
+}
+
+// deliver makes one attempt at an event.
+func (q *Queue) deliver(e *entry, settings Settings, exists bool) {
+	defer q.wake()
+	now := time.Now()
+	switch {
+	case !exists:
+		q.bury(e, "there is no such function any more")
+		return
+	case now.Sub(e.Accepted) > settings.MaxAge:
+		q.bury(e, cmp.Or(e.LastErr, "it found no place")+"; it is older than "+lull.Duration(settings.MaxAge).String())
+		return
+	}
+	payload, err := q.config.Store.EventPayload(q.ctx, e.App, e.ID)
+	failed := ""
+	if err == nil {
+		failed, err = q.config.Invoke(q.ctx, e.App, e.ID, payload)
+	}
+	if q.ctx.Err() != nil {
+		return // it stays as it is, for the next Open
+	}
+	switch kind := lull.KindOf(err); {
+	case err == nil && failed == "":
+		q.attempts.WithLabelValues("ok").Inc()
+		q.done(e)
+	case err == nil:
+		q.failed(e, settings, failed)
+	case kind == lull.KindInvalid || kind == lull.KindTooLarge || kind == lull.KindNotFound:
+		q.bury(e, err.Error())
+	case kind == lull.KindCrashed || kind == lull.KindRefused || kind == lull.KindTimeout: // it may have been asked
+		q.failed(e, settings, err.Error())
+	default:
+		q.attempts.WithLabelValues("no place").Inc()
+		e.pause = min(max(2*e.pause, firstPause), mostPause)
+		q.later(e, time.Now().Add(e.pause), err.Error())
+	}
+}
+
+// failed notes that the function has failed on an event.
+func (q *Queue) failed(e *entry, settings Settings, why string) {
+	q.attempts.WithLabelValues("failed").Inc()
+	q.mu.Lock()
+	e.Attempts++
+	attempts := e.Attempts
+	q.mu.Unlock()
+	if attempts > settings.Retries {
+		q.bury(e, why)
+		return
+	}
+	q.later(e, time.Now().Add(time.Duration(attempts)*retryStep), why)
+}
+
+// later puts an event off.
+func (q *Queue) later(e *entry, due time.Time, why string) {
+	q.mu.Lock()
+	e.Due, e.LastErr = due.UTC(), shorten(why)
+	event := e.Event
+	q.mu.Unlock()
+	if err := q.config.Store.UpdateEvent(context.WithoutCancel(q.ctx), event); err != nil {
+		q.config.Log.Error("attempt at an event not recorded", "app", e.App, "event", e.ID, "error", err)
+	}
+	q.settle(e, false)
+}
+
+// done forgets an event.
+func (q *Queue) done(e *entry) {
+	if err := q.config.Store.RemoveEvent(context.WithoutCancel(q.ctx), e.App, e.ID); err != nil {
+		q.config.Log.Error("event that is done not removed: it may be delivered again", "app", e.App, "event", e.ID, "error", err)
+	}
+	q.settle(e, true)
+}
+
+// bury makes a dead letter of an event.
+func (q *Queue) bury(e *entry, why string) {
+	q.attempts.WithLabelValues("buried").Inc()
+	q.config.Log.Warn("event given up", "app", e.App, "event", e.ID, "attempts", e.Attempts, "why", why)
+	q.mu.Lock()
+	e.LastErr, e.Buried = shorten(why), time.Now().UTC()
+	event := e.Event
+	q.mu.Unlock()
+	ctx := context.WithoutCancel(q.ctx)
+	if err := q.config.Store.UpdateEvent(ctx, event); err != nil {
+		q.config.Log.Error("dead letter not recorded", "app", e.App, "event", e.ID, "error", err)
+	}
+	q.settle(e, true)
+	for _, old := range q.keepBuried(event) {
+		if err := q.config.Store.RemoveEvent(ctx, old.App, old.ID); err != nil {
+			q.config.Log.Error("old dead letter not removed", "app", old.App, "event", old.ID, "error", err)
+		}
+	}
+}
+
+// keepBuried adds a dead letter and returns those that are too many now.
+func (q *Queue) keepBuried(event store.Event) (old []store.Event) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	l := q.line(event.App)
+	l.buried = append(l.buried, event)
+	if over := len(l.buried) - mostBuried; over > 0 {
+		old = slices.Clone(l.buried[:over])
+		l.buried = slices.Delete(l.buried, 0, over)
+	}
+	return old
+}
+
+// settle ends a delivery; the event stays in its line unless it is over.
+func (q *Queue) settle(e *entry, over bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	e.under = false
+	l := q.apps[e.App]
+	if l == nil {
+		return // the app was removed
+	}
+	l.busy--
+	if over {
+		l.waiting = slices.DeleteFunc(l.waiting, func(other *entry) bool { return other == e })
+	}
+}
+
+// shorten bounds what is kept of an error.
+func shorten(text string) string {
+	if len(text) > 2000 {
+		return strings.ToValidUTF8(text[:2000], "") + "…"
+	}
+	return text
+}
+
+// meter publishes how many wait, and how attempts end.
+func (q *Queue) meter(registry prometheus.Registerer) {
+	q.attempts = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "lull_events_attempts_total", Help: "Attempts to deliver asynchronous events, by result.",
+	}, []string{"result"})
+	if registry == nil {
+		return
+	}
+	registry.MustRegister(q.attempts, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "lull_events_waiting", Help: "Asynchronous events that are not done.",
+	}, func() float64 {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		waiting := 0
+		for _, l := range q.apps {
+			waiting += len(l.waiting)
+		}
+		return float64(waiting)
+	}))
+}

@@ -1,0 +1,278 @@
+package queue
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+
+	"github.com/lull-dev/lull"
+	"github.com/lull-dev/lull/internal/bubble"
+	"github.com/lull-dev/lull/store"
+)
+
+// shelf is a Store for as long as a test lasts, so that time can be played; the real one is in TestOverARestart.
+type shelf struct {
+	mu       sync.Mutex
+	events   map[string]store.Event
+	payloads map[string]store.Payload
+}
+
+func newShelf() *shelf {
+	return &shelf{events: map[string]store.Event{}, payloads: map[string]store.Payload{}}
+}
+
+func (s *shelf) AddEvent(_ context.Context, event store.Event, payload store.Payload) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.events[event.ID], s.payloads[event.ID] = event, payload
+	return nil
+}
+
+func (s *shelf) UpdateEvent(_ context.Context, event store.Event) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.events[event.ID] = event
+	return nil
+}
+
+func (s *shelf) EventPayload(_ context.Context, _, id string) (store.Payload, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.payloads[id], nil
+}
+
+func (s *shelf) RemoveEvent(_ context.Context, _, id string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.events, id)
+	delete(s.payloads, id)
+	return nil
+}
+
+func (s *shelf) Events(context.Context) ([]store.Event, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []store.Event
+	for _, event := range s.events {
+		all = append(all, event)
+	}
+	slices.SortFunc(all, func(a, b store.Event) int { return cmp.Or(a.Accepted.Compare(b.Accepted), cmp.Compare(a.ID, b.ID)) })
+	return all, nil
+}
+
+// function is what the events are for.
+type function struct {
+	mu      sync.Mutex
+	calls   []string // event and minute
+	began   time.Time
+	answers map[string][]any // by event: "" is well, a string fails, an error is one; the last one stays
+	takes   time.Duration
+	most    int
+	now     int
+}
+
+func (f *function) invoke(ctx context.Context, _, id string, _ store.Payload) (string, error) {
+	f.mu.Lock()
+	f.calls = append(f.calls, fmt.Sprintf("%s@%s", id, time.Since(f.began).Round(time.Second)))
+	f.now++
+	f.most = max(f.most, f.now)
+	answers := f.answers[id]
+	var answer any = ""
+	if len(answers) > 0 {
+		answer = answers[0]
+		if len(answers) > 1 {
+			f.answers[id] = answers[1:]
+		}
+	}
+	f.mu.Unlock()
+	if f.takes > 0 {
+		timer := time.NewTimer(f.takes)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.now--
+	if err, is := answer.(error); is {
+		return "", err
+	}
+	return answer.(string), ctx.Err()
+}
+
+func begin(t *testing.T, s Store, f *function) *Queue {
+	t.Helper()
+	f.began = time.Now()
+	q, err := Open(t.Context(), Config{Store: s, Invoke: f.invoke, Log: slog.New(slog.DiscardHandler),
+		Settings: func(app string) (Settings, bool) {
+			return Settings{Retries: 2, MaxAge: 6 * time.Hour, AtOnce: 2}, app == "shop"
+		}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q
+}
+
+// pass lets time pass, until everything that can happen has.
+func pass(d time.Duration) {
+	bubble.Pass(d)
+	synctest.Wait()
+}
+
+func (q *Queue) mustAdd(t *testing.T, app, id string) {
+	t.Helper()
+	if err := q.Add(t.Context(), app, id, store.Payload{Event: []byte("{}")}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRetriesAsOnAWS(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, f := newShelf(), &function{answers: map[string][]any{
+			"well": {""}, "once": {"it failed", ""}, "never": {"it failed"},
+			"crashes": {&lull.Error{Kind: lull.KindCrashed, Message: "it has ended"}, ""},
+			"bad":     {&lull.Error{Kind: lull.KindInvalid, Message: "no JSON"}},
+		}}
+		q := begin(t, s, f)
+		for _, id := range []string{"well", "once", "never", "crashes", "bad"} {
+			q.mustAdd(t, "shop", id)
+			synctest.Wait()
+		}
+		q.mustAdd(t, "gone", "orphan")
+		pass(time.Hour)
+		want := []string{"well@0s", "once@0s", "never@0s", "crashes@0s", "bad@0s", "once@1m0s", "never@1m0s", "crashes@1m0s", "never@3m0s"}
+		slices.Sort(want)
+		slices.Sort(f.calls)
+		if diff := gocmp.Diff(want, f.calls); diff != "" {
+			t.Error(diff)
+		}
+		var buried []string
+		for _, event := range append(q.Buried("shop"), q.Buried("gone")...) {
+			buried = append(buried, fmt.Sprintf("%s %d %s", event.ID, event.Attempts, event.LastErr))
+		}
+		slices.Sort(buried)
+		if diff := gocmp.Diff([]string{"bad 0 no JSON", "never 3 it failed", "orphan 0 there is no such function any more"}, buried); diff != "" {
+			t.Error(diff)
+		}
+		if q.Waiting("shop") != 0 || len(s.events) != 3 {
+			t.Errorf("%d wait, %v are stored", q.Waiting("shop"), s.events)
+		}
+
+		f.answers["never"] = []any{""}
+		if err := q.Requeue(t.Context(), "shop", "never"); err != nil {
+			t.Error(err)
+		}
+		if err := q.Remove(t.Context(), "shop", "bad"); err != nil {
+			t.Error(err)
+		}
+		pass(time.Second)
+		if err := q.Remove(t.Context(), "shop", "never"); lull.KindOf(err) != lull.KindNotFound || len(s.events) != 1 {
+			t.Errorf("%v, %v are stored", err, s.events)
+		}
+		q.Close()
+	})
+}
+
+// An event that finds no place waits, without that counting as a failure, until it is too old.
+func TestNoPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		full := &lull.Error{Kind: lull.KindQueueFull, Message: "no place"}
+		s, f := newShelf(), &function{answers: map[string][]any{"soon": {full, full, full, ""}, "never": {full}}}
+		q := begin(t, s, f)
+		q.mustAdd(t, "shop", "soon")
+		pass(time.Minute)
+		if diff := gocmp.Diff([]string{"soon@0s", "soon@1s", "soon@3s", "soon@7s"}, f.calls); diff != "" {
+			t.Error(diff)
+		}
+		q.mustAdd(t, "shop", "never")
+		pass(7 * time.Hour)
+		buried := q.Buried("shop")
+		if len(buried) != 1 || buried[0].ID != "never" || buried[0].Attempts != 0 || len(f.calls) > 100 {
+			t.Errorf("%+v after %d calls", buried, len(f.calls))
+		}
+		q.Close()
+	})
+}
+
+func TestOrderAndBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, f := newShelf(), &function{takes: time.Second}
+		q := begin(t, s, f)
+		for n := range 6 {
+			q.mustAdd(t, "shop", fmt.Sprintf("e%d", n))
+		}
+		pass(time.Minute)
+		if f.most != 2 {
+			t.Errorf("%d at a time, want 2", f.most)
+		}
+		for n := 0; n < 6; n += 2 { // two at a time, in order
+			pair := slices.Sorted(slices.Values(f.calls[n : n+2]))
+			want := []string{fmt.Sprintf("e%d@%ds", n, n/2), fmt.Sprintf("e%d@%ds", n+1, n/2)}
+			if diff := gocmp.Diff(want, pair); diff != "" {
+				t.Error(diff)
+			}
+		}
+		q.Close()
+	})
+}
+
+// A queue that ends in the middle of a delivery makes it again the next time; one that was done is not.
+func TestOverARestart(t *testing.T) {
+	s, err := store.Open(t.Context(), t.TempDir(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	began := make(chan string, 10)
+	hang := true
+	config := Config{Store: s, Settings: func(string) (Settings, bool) { return Settings{Retries: 2, MaxAge: time.Hour, AtOnce: 1}, true },
+		Invoke: func(ctx context.Context, _, id string, payload store.Payload) (string, error) {
+			began <- id + string(payload.Event)
+			if id == "second" && hang {
+				<-ctx.Done()
+				return "", errors.New("called off")
+			}
+			return "", nil
+		}}
+	q, err := Open(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"first", "second", "third"} {
+		if err := q.Add(t.Context(), "shop", id, store.Payload{Event: []byte("{}")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, want := range []string{"first{}", "second{}"} {
+		if got := <-began; got != want {
+			t.Errorf("%s was delivered, want %s", got, want)
+		}
+	}
+	q.Close()
+	hang = false
+	if q, err = Open(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"second{}", "third{}"} {
+		if got := <-began; got != want {
+			t.Errorf("%s was delivered, want %s", got, want)
+		}
+	}
+	q.Close()
+	select {
+	case id := <-began:
+		t.Errorf("%s was delivered as well", id)
+	default:
+	}
+}
