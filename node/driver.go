@@ -27,14 +27,14 @@ const processWarning = "sandbox \"process\": apps run as plain processes without
 
 // openIsolation opens the driver that cfg asks for. Without a wish it is gvisor where that can run, else process with a
 // warning that says what is lost.
-func openIsolation(cfg Config) (*isolation, error) {
+func openIsolation(cfg Config, services uint16) (*isolation, error) {
 	switch cfg.Sandbox {
 	case "process":
 		return openProcess(cfg.Log), nil
 	case "gvisor":
-		return openGvisor(cfg)
+		return openGvisor(cfg, services)
 	case "":
-		iso, err := openGvisor(cfg)
+		iso, err := openGvisor(cfg, services)
 		if err == nil {
 			return iso, nil
 		}
@@ -51,7 +51,7 @@ func openProcess(log *slog.Logger) *isolation {
 }
 
 // openGvisor claims a slot of this machine, removes what dead nodes left behind, and opens network and driver.
-func openGvisor(cfg Config) (iso *isolation, err error) {
+func openGvisor(cfg Config, services uint16) (iso *isolation, err error) {
 	if os.Geteuid() != 0 {
 		return nil, &lull.Error{Kind: lull.KindUnsupported, Message: "the gvisor sandbox needs root",
 			Hint: "run as root, or use --sandbox process for development"}
@@ -68,7 +68,7 @@ func openGvisor(cfg Config) (iso *isolation, err error) {
 	if err = iso.slot.Sweep(cfg.Log, gvisor.BundleOf, network.Sweep); err != nil {
 		return iso, fmt.Errorf("remove what an earlier node left: %w", err)
 	}
-	if iso.network, err = network.Open(iso.slot, network.Options{Log: cfg.Log}); err != nil {
+	if iso.network, err = network.Open(iso.slot, network.Options{Log: cfg.Log, Services: services}); err != nil {
 		return iso, fmt.Errorf("open the network of environments: %w", err)
 	}
 	scratch := filepath.Join(cfg.Data, "scratch") // on the disk the operator chose for data

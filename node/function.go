@@ -30,6 +30,11 @@ func (n *Node) asFunction(spec *sandbox.Spec, rel lull.Release, dir string) {
 	}
 	spec.Env = append(spec.Env, "LAMBDA_TASK_ROOT="+m.FilesDir(), "LAMBDA_RUNTIME_DIR="+lull.RuntimeDir, "LULL_LAYERS="+lull.LayersDir,
 		runtime.Variable+"="+config.Encode())
+	url := n.servicesURL(rel.App)
+	spec.Env = append([]string{ // of two with one name the later counts: the app's own
+		"AWS_ENDPOINT_URL_LAMBDA=" + url, "AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI=" + url,
+		"AWS_ACCESS_KEY_ID=lull", "AWS_SECRET_ACCESS_KEY=lull", // AWS's clients want to sign with something
+	}, spec.Env...)
 }
 
 // tools is the mount of lull.RuntimeDir. It is layered, not read-only, so that a sandbox made ahead will do.

@@ -5,19 +5,67 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 
 	"github.com/lull-dev/lull"
+	"github.com/lull-dev/lull/control"
 	"github.com/lull-dev/lull/function"
+	"github.com/lull-dev/lull/function/api"
+	"github.com/lull-dev/lull/function/queue"
 	"github.com/lull-dev/lull/function/socket"
 	"github.com/lull-dev/lull/schedule"
+	"github.com/lull-dev/lull/store"
 )
 
 // openCallers makes what calls apps without a client's request: schedules, and all that invokes functions.
-func (n *Node) openCallers() error {
+func (n *Node) openCallers(ctx context.Context) (err error) {
 	n.invoker = &function.Invoker{Functions: n}
 	n.sockets = socket.New(socket.Config{Invoke: n.invokeSocket, Settings: n.socketSettings, Log: n.cfg.Log})
 	n.schedules = schedule.New(schedule.Config{Marks: n.store, Do: n.scheduled, Log: n.cfg.Log})
+	n.functions = &api.API{Config: api.Config{Token: n.token, Functions: n, Invoker: n.invoker, Queue: n.enqueue, Sockets: n.sockets, Log: n.cfg.Log}}
+	n.serviceAPI = control.NewServer(http.HandlerFunc(n.serveEnvironments), n.cfg.Log)
 	return nil
+}
+
+// openEvents begins to deliver asynchronous events; the apps must be there.
+func (n *Node) openEvents(ctx context.Context) (err error) {
+	n.events, err = queue.Open(ctx, queue.Config{
+		Store: n.store, Invoke: n.invokeEvent, Settings: n.eventSettings, Log: n.cfg.Log, Metrics: n.registry,
+	})
+	return err
+}
+
+func (n *Node) enqueue(ctx context.Context, app, id string, payload store.Payload) error {
+	return n.events.Add(ctx, app, id, payload)
+}
+
+// eventSettings are how the asynchronous events of a function are delivered: no more at a time than it can work at.
+func (n *Node) eventSettings(name string) (queue.Settings, bool) {
+	a := n.known(name)
+	if a == nil {
+		return queue.Settings{}, false
+	}
+	m := a.current().Manifest
+	return queue.Settings{Retries: m.Function.Retries, MaxAge: m.Function.MaxAge.Std(), AtOnce: m.Concurrency * m.Scale.Max}, m.IsFunction()
+}
+
+// invokeEvent delivers an asynchronous event.
+func (n *Node) invokeEvent(ctx context.Context, app, id string, payload store.Payload) (failed string, err error) {
+	answer, err := n.invoker.Invoke(ctx, function.Invocation{
+		App: app, RequestID: id, Payload: bytes.NewReader(payload.Event), ClientContext: payload.ClientContext, Why: "event",
+	})
+	if err != nil {
+		return "", err
+	}
+	defer answer.Payload.Close()
+	said, err := io.ReadAll(io.LimitReader(answer.Payload, 2000))
+	if err == nil && answer.FunctionError == "" {
+		_, err = io.Copy(io.Discard, answer.Payload)
+	}
+	if answer.FunctionError != "" {
+		return string(said), nil
+	}
+	return "", err
 }
 
 // Function finds a function by its app's name, for the invoker.

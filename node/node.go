@@ -22,6 +22,8 @@ import (
 	"github.com/lull-dev/lull/control"
 	"github.com/lull-dev/lull/fleet"
 	"github.com/lull-dev/lull/function"
+	"github.com/lull-dev/lull/function/api"
+	"github.com/lull-dev/lull/function/queue"
 	"github.com/lull-dev/lull/function/socket"
 	"github.com/lull-dev/lull/gateway"
 	"github.com/lull-dev/lull/journal"
@@ -31,26 +33,30 @@ import (
 
 // Node is a running node. Open makes it; Close ends it and waits.
 type Node struct {
-	cfg       Config
-	iso       *isolation
-	journal   *journal.Journal
-	store     *store.Store
-	builder   *build.Builder
-	files     *files
-	gateway   *gateway.Gateway
-	api       *http.Server
-	token     string
-	toolsDir  string // what is lull.RuntimeDir in an environment
-	metrics   *fleet.Metrics
-	shared    shared
-	sockets   *socket.Hub
-	schedules *schedule.Runner
-	invoker   *function.Invoker
-	registry  *prometheus.Registry
-	httpAddr  net.Addr
-	apiAddr   net.Addr
-	serving   sync.WaitGroup // the two accept loops; Close waits for them
-	failed    chan error     // what ended an accept loop before Close
+	cfg        Config
+	iso        *isolation
+	journal    *journal.Journal
+	store      *store.Store
+	builder    *build.Builder
+	files      *files
+	gateway    *gateway.Gateway
+	api        *http.Server
+	token      string
+	toolsDir   string // what is lull.RuntimeDir in an environment
+	metrics    *fleet.Metrics
+	shared     shared
+	sockets    *socket.Hub
+	schedules  *schedule.Runner
+	invoker    *function.Invoker
+	events     *queue.Queue
+	functions  *api.API
+	services   net.Listener // where environments reach the API of functions
+	serviceAPI *http.Server // which serves it
+	registry   *prometheus.Registry
+	httpAddr   net.Addr
+	apiAddr    net.Addr
+	serving    sync.WaitGroup // the two accept loops; Close waits for them
+	failed     chan error     // what ended an accept loop before Close
 
 	mu     sync.RWMutex
 	apps   map[string]*app   // by name
@@ -89,6 +95,9 @@ func Open(ctx context.Context, cfg Config) (n *Node, err error) {
 		return n, err
 	}
 	n.adopt()
+	if err = n.openEvents(ctx); err != nil {
+		return n, err
+	}
 	return n, n.listen()
 }
 
@@ -105,7 +114,10 @@ func (n *Node) openState(ctx context.Context) (err error) {
 	if n.journal, err = journal.Open(filepath.Join(n.cfg.Data, "logs")); err != nil {
 		return err
 	}
-	if n.iso, err = openIsolation(n.cfg); err != nil {
+	if n.services, err = listenServices(); err != nil {
+		return err
+	}
+	if n.iso, err = openIsolation(n.cfg, n.servicesPort()); err != nil {
 		return err
 	}
 	for _, warning := range n.iso.warnings {
@@ -134,7 +146,7 @@ func (n *Node) openState(ctx context.Context) (err error) {
 	if n.toolsDir, err = makeTools(n.cfg.Data, executable); err != nil {
 		return err
 	}
-	return n.openCallers()
+	return n.openCallers(ctx)
 }
 
 // listen opens the front door and the API.
@@ -152,10 +164,11 @@ func (n *Node) listen() error {
 	n.gateway = gateway.New(gateway.Config{
 		Apps: n, Domain: n.cfg.Domain, QuietHeaders: n.cfg.QuietHeaders, Log: n.cfg.Log, Metrics: n.registry,
 	})
-	n.api = control.NewServer(control.Handler(n, []string{n.token},
-		promhttp.HandlerFor(n.registry, promhttp.HandlerOpts{}), n.cfg.Log, n.apiHosts()...), n.cfg.Log)
+	n.api = control.NewServer(n.withFunctions(control.Handler(n, []string{n.token},
+		promhttp.HandlerFor(n.registry, promhttp.HandlerOpts{}), n.cfg.Log, n.apiHosts()...)), n.cfg.Log)
 	n.serve("front door", func() error { return n.gateway.Serve(front) })
 	n.serve("API", func() error { return n.api.Serve(back) })
+	n.serve("services", func() error { return n.serviceAPI.Serve(ownEnvironments{n.services}) })
 	if n.cfg.ConfigDir == "" {
 		return nil
 	}
@@ -227,6 +240,14 @@ func (n *Node) Close(ctx context.Context) error {
 	}
 	if n.schedules != nil {
 		n.schedules.Close()
+	}
+	if n.events != nil {
+		n.events.Close()
+	}
+	if n.serviceAPI != nil {
+		errs = append(errs, stopServer(n.serviceAPI))
+	} else if n.services != nil {
+		errs = append(errs, n.services.Close())
 	}
 	if n.gateway != nil {
 		if err := n.gateway.Shutdown(ctx); err != nil && ctx.Err() == nil {

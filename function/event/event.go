@@ -11,7 +11,11 @@
 // It imports the standard library only and does nothing at its start: it is part of the program in each function's sandbox.
 package event
 
-import "time"
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"time"
+)
 
 // Format says how an HTTP request is written as an event.
 type Format string
@@ -54,4 +58,13 @@ type Error struct {
 	RequestID  string   `json:"requestId,omitempty"`
 	StackTrace []string `json:"stackTrace,omitempty"`
 	Trace      []string `json:"trace,omitempty"`
+}
+
+// NewRequestID returns a random UUID (RFC 9562, version 4), which is what Lambda's request ids are.
+func NewRequestID() string {
+	var id [16]byte
+	rand.Read(id[:])
+	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
+	text := hex.EncodeToString(id[:])
+	return text[:8] + "-" + text[8:12] + "-" + text[12:16] + "-" + text[16:20] + "-" + text[20:]
 }

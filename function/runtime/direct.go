@@ -72,7 +72,7 @@ func (f *front) directInvocation(r *http.Request) (*invocation, *failure) {
 	}
 	i := &invocation{id: r.Header.Get(event.HeaderRequestID), event: body, trace: traceOf(r, time.Now()), clientContext: string(client)}
 	if i.id == "" || len(i.id) > 128 {
-		i.id = newID()
+		i.id = event.NewRequestID()
 	}
 	return i, nil
 }

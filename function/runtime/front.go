@@ -31,7 +31,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	now := time.Now()
-	i := &invocation{id: newID(), trace: traceOf(r, now)}
+	i := &invocation{id: event.NewRequestID(), trace: traceOf(r, now)}
 	i.event = event.Encode(event.Format(f.config.Payload), r, body, event.Info{App: f.config.Name, RequestID: i.id, Time: now})
 	switch a := f.invoke(r.Context(), i); {
 	case a.failure != nil:

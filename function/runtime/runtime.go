@@ -219,15 +219,6 @@ func asFailure(err error) *failure {
 	return fail(http.StatusBadGateway, exitError, "%v", err)
 }
 
-// newID returns a random UUID (RFC 9562, version 4), which is what Lambda's request ids are.
-func newID() string {
-	var id [16]byte
-	rand.Read(id[:])
-	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
-	text := hex.EncodeToString(id[:])
-	return text[:8] + "-" + text[8:12] + "-" + text[12:16] + "-" + text[16:20] + "-" + text[20:]
-}
-
 func randomHex(bytes int) string {
 	id := make([]byte, bytes)
 	rand.Read(id)

@@ -89,6 +89,16 @@ func (h *Hub) Post(ctx context.Context, app, id string, data []byte) error {
 	return c.send(ctx, data)
 }
 
+// App returns whose connection it is; false if there is none of that id.
+func (h *Hub) App(id string) (app string, ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if c := h.open[id]; c != nil {
+		return c.app, true
+	}
+	return "", false
+}
+
 // Get returns what is known of a connection. Errors are those of Post.
 func (h *Hub) Get(_ context.Context, app, id string) (Info, error) {
 	c, err := h.find(app, id)
