@@ -36,6 +36,7 @@ func (x *exchange) reach(flt Fleet, fresh bool) (*link, error) {
 			return nil, context.Cause(x.ctx)
 		}
 		if !x.hasEnded() {
+			x.g.Log.Warn("app not reached", "environment", x.place.Environment(), "place", x.place.How(), "err", err)
 			return nil, unreachable(x.place, err)
 		}
 		if try > 0 {
