@@ -26,7 +26,7 @@ const maxText = 256
 
 // parser reads what crontab(5) has: five fields, names of days and months, and @hourly and the like. Not its @reboot, and
 // no @every, whose times would depend on when the node was started.
-var parser = cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor)
+var parser = cron.MustNewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor)
 
 // Parse reads when a schedule is due.
 func Parse(s lull.Schedule) (Times, error) {

@@ -164,7 +164,7 @@ func get(t *testing.T, driver sandbox.Driver, result build.Result) string {
 	conn, err := running.Dial(t.Context(), p.Port)
 	check(t, err)
 	defer conn.Close()
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, Dial: func(string, string) (net.Conn, error) { return conn, nil }}}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil }}}
 	answer, err := client.Get("http://app/")
 	check(t, err)
 	defer answer.Body.Close()
