@@ -5,6 +5,7 @@ package sandboxed_test
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
