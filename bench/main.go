@@ -49,7 +49,7 @@ func main() {
 	flag.IntVar(&opts.heldStreams, "streams", 10_000, "held streams, or as many as this machine allows a process")
 	flag.DurationVar(&opts.tickTime, "ticks", 15*time.Second, "how long ticks are watched")
 	flag.IntVar(&opts.sleepers, "sleepers", 500, "hibernated environments")
-	flag.StringVar(&opts.only, "only", "", "measure one `part`: isolated, forwarding, wakes, resumes, streams, ticks or many")
+	flag.StringVar(&opts.only, "only", "", "measure one `part`: isolated, functions, forwarding, wakes, resumes, streams, ticks or many")
 	markdown := flag.Bool("markdown", false, "print Markdown")
 	strict := flag.Bool("strict", false, "exit with 1 if something is over its limit")
 	flag.Parse()
@@ -83,7 +83,7 @@ func measure(ctx context.Context, opts options) (rows []row, err error) {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context) ([]row, error)
-	}{{"isolated", b.isolated}, {"forwarding", b.forwarding}, {"", b.asleep}} {
+	}{{"isolated", b.isolated}, {"functions", b.functions}, {"forwarding", b.forwarding}, {"", b.asleep}} {
 		if opts.only != "" && part.name != "" && opts.only != part.name {
 			continue
 		}
