@@ -146,7 +146,15 @@ func (s *stage) logOnFailure() {
 	s.t.Cleanup(func() {
 		if s.t.Failed() {
 			lines := strings.Split(s.Log()[before:], "\n")
-			s.t.Logf("the node meanwhile:\n%s", strings.Join(lines[max(0, len(lines)-40):], "\n"))
+			last := max(0, len(lines)-40)
+			var worries []string
+			for _, line := range lines[:last] {
+				if strings.Contains(line, "level=WARN") || strings.Contains(line, "level=ERROR") {
+					worries = append(worries, line)
+				}
+			}
+			worries = worries[max(0, len(worries)-40):]
+			s.t.Logf("the node meanwhile:\n%s", strings.Join(append(worries, lines[last:]...), "\n"))
 		}
 	})
 }
