@@ -1,6 +1,7 @@
 package gvisor
 
 import (
+	"cmp"
 	"errors"
 	"os"
 	"path/filepath"
@@ -104,12 +105,16 @@ func (e evidence) judge(status unix.WaitStatus, ofApp bool) sandbox.Exit {
 	case e.full:
 		exit.Limit = sandbox.LimitDisk
 	case !ofApp && exit.Signal != "SIGKILL":
-		exit.Err = errors.New("gVisor ended: " + e.lastWord())
+		// A sentry whose app has failed exits with the app's code, at times before it could be asked for that. One that
+		// breaks says something.
+		if word := e.lastWord(); word != "" || status.Signaled() {
+			exit.Err = errors.New("gVisor ended: " + cmp.Or(word, "it did not say why"))
+		}
 	}
 	return exit
 }
 
-// lastWords returns the first line of what the Go runtime said when the sentry died.
+// lastWords returns the first line of what the Go runtime said when the sentry died; "" if it said nothing.
 func (b *box) lastWords() string {
 	for _, file := range []string{gvisorDump, gvisorLog} {
 		data, _ := os.ReadFile(filepath.Join(b.dir, file))
@@ -117,5 +122,5 @@ func (b *box) lastWords() string {
 			return line
 		}
 	}
-	return "it did not say why"
+	return ""
 }
