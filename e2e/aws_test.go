@@ -137,6 +137,20 @@ func TestWebSocketFunction(t *testing.T) {
 	if _, resp, err := websocket.Dial(ctx, s.URL("chatter", "/"), &websocket.DialOptions{HTTPClient: s.Client()}); err == nil || resp.StatusCode != http.StatusForbidden {
 		t.Errorf("without the secret: %v %v", resp, err)
 	}
+	// What is no upgrade is an HTTP event, also if it wants an event stream. This function knows no such route, and fails.
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL("chatter", "/"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept", "text/event-stream")
+	resp, err := s.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusBadGateway || resp.Header.Get("X-Amzn-Errortype") != "Error" {
+		t.Errorf("a request: %d %v", resp.StatusCode, resp.Header)
+	}
 	first, second := s.dial("chatter", "/?secret=yes"), s.dial("chatter", "/?secret=yes")
 	for _, state := range []string{"running", "paused", "hibernated"} {
 		s.awaitState("chatter", state)

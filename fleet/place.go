@@ -13,6 +13,8 @@ type Want struct {
 	Why    string // what it is, for the wake log: "GET /rooms"
 	Stream bool   // it will become a stream (an upgrade, an event stream): it needs room among the streams as well
 
+	Upgrade bool // it asks for an upgrade; a fleet does not care
+
 	// Environment, if not empty, is the id of the environment that the connection belongs to (affinity). It waits for a
 	// place there while that environment can still serve, and takes any other place if it cannot.
 	Environment string

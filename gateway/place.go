@@ -80,8 +80,9 @@ func (x *exchange) want() fleet.Want {
 	return fleet.Want{
 		Environment: x.affinity.environment,
 
-		Why:    string(why),
-		Stream: x.req.Upgrade != nil || isEventStream(http1.Value(x.req.Fields, http1.Accept)),
+		Why:     string(why),
+		Upgrade: x.req.Upgrade != nil,
+		Stream:  x.req.Upgrade != nil || isEventStream(http1.Value(x.req.Fields, http1.Accept)),
 	}
 }
 

@@ -25,7 +25,7 @@ type front struct {
 
 // Acquire is for gateway.Fleet.
 func (f front) Acquire(ctx context.Context, want fleet.Want) (fleet.Place, error) {
-	if f.local != nil && (f.all || want.Stream) {
+	if f.local != nil && (f.all || want.Upgrade) {
 		return f.local.Acquire(ctx, want)
 	}
 	return f.fleet.Acquire(ctx, want)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	goruntime "runtime"
 	"strings"
 	"time"
 
@@ -98,6 +99,7 @@ func (a *api) streamed(w http.ResponseWriter, r *http.Request, i *invocation) {
 // finish ends the invocation and answers the process. Wrong is what was wrong with its answer, nil if nothing.
 func (a *api) finish(w http.ResponseWriter, i *invocation, result answer, wrong error) {
 	err := a.desk.finish(i, result)
+	goruntime.Gosched() // the caller first: it waits for the answer, the process for nothing
 	switch {
 	case err != nil:
 		refuseCall(w, http.StatusBadRequest, "InvalidRequestID", err.Error())
