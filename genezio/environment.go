@@ -29,23 +29,19 @@ func (p *planner) environment(part *part) map[string]string {
 		case part.runs && p.onNode(part.app.Name, name):
 			delete(env, name)
 		default:
-			p.report(v.value.place, path, "%s is not set: %s", r.missing, p.howToSet(part, r.missing, name))
+			p.report(v.value.place, path, "%s is not set: %s", r.missing, howToSet(r.missing))
 		}
 	}
 	return env
 }
 
 func (p *planner) leftOut(part *part, name, value string) {
-	p.plan.Notes = append(p.plan.Notes, fmt.Sprintf("%s is left out of %s: set it on the node with lull env or lull secret (it was %s)",
+	p.plan.Notes = append(p.plan.Notes, fmt.Sprintf("%s is left out of %s: set it under env (it was %s)",
 		name, part.app.Name, strings.TrimSpace(value)))
 }
 
-func (p *planner) howToSet(part *part, variable, name string) string {
-	how := fmt.Sprintf("set %s in the environment of this command or in a file that is given with --env", variable)
-	if part.runs {
-		how += fmt.Sprintf(", or %s itself on the node with lull secret %s", name, part.app.Name)
-	}
-	return how
+func howToSet(variable string) string {
+	return fmt.Sprintf("set %s in the environment of this command or in a file that is given with --env", variable)
 }
 
 // databases adds the addresses of the databases, which the operator supplies.
@@ -68,7 +64,7 @@ func (p *planner) databases(part *part, env map[string]string) {
 		case p.options.Template:
 			p.leftOut(part, name, "the address of the database "+db.Name.value)
 		case !p.onNode(part.app.Name, name):
-			p.report(db.Name.place, fmt.Sprintf("services.databases[%d]", i), "the database %s has no address: %s", db.Name.value, p.howToSet(part, name, name))
+			p.report(db.Name.place, fmt.Sprintf("services.databases[%d]", i), "the database %s has no address: %s", db.Name.value, howToSet(name))
 		}
 	}
 }

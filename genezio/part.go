@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"net/http"
 	"os"
 	"path"
 	"path/filepath"
@@ -204,8 +205,17 @@ func (p *planner) frontend(part *part, page frontend) {
 	build.setup = append(p.buildEnvironment(part, true), build.setup...)
 	m := &part.app.Manifest
 	m.Build = build.String()
-	m.Static = lull.Static{Root: path.Clean(page.Publish.or(".")), Fallback: "/index.html",
-		Redirects: p.redirects(page.Redirects, part.path+".redirects"), Rewrites: p.redirects(page.Rewrites, part.path+".rewrites")}
+	m.Static = lull.Static{Root: path.Clean(page.Publish.or(".")), Fallback: "/index.html", Redirects: p.redirects(page.Redirects, part.path+".redirects")}
+	for _, r := range p.redirects(page.Rewrites, part.path+".rewrites") {
+		if !strings.Contains(r.To, "://") {
+			m.Static.Rewrites = append(m.Static.Rewrites, r)
+			continue
+		}
+		// The node serves files only. A browser follows, with method and body.
+		r.Status = http.StatusTemporaryRedirect
+		m.Static.Redirects = append(m.Static.Redirects, r)
+		p.plan.Notes = append(p.plan.Notes, fmt.Sprintf("%s: the rewrite of %s to another host becomes a redirect (307): that host must allow requests from this page", part.app.Name, r.From))
+	}
 }
 
 func (p *planner) redirects(list []redirect, key string) []lull.Redirect {
