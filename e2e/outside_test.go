@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -36,6 +37,18 @@ type outside struct {
 func openOutside(t *testing.T) outside {
 	t.Helper()
 	const namespace, wire = "e2e-outside", "e2e-wire"
+	lock, err := os.Create(filepath.Join(os.TempDir(), namespace))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { lock.Close() })
+	// The addresses are the machine's only ones: another run waits, and one that was killed has left them.
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat("/run/netns/" + namespace); err == nil {
+		ip(t, "netns", "delete", namespace)
+	}
 	ip(t, "netns", "add", namespace)
 	t.Cleanup(func() { ip(t, "netns", "delete", namespace) }) // and with it the wire and the routes over it
 	ip(t, "link", "add", wire, "type", "veth", "peer", "name", "eth0", "netns", namespace)

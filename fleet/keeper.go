@@ -17,7 +17,7 @@ const (
 	// prepareTime bounds putting a release's files in place and starting its process.
 	prepareTime = 2 * time.Minute
 	// verbTime bounds a pause or a resume, which take milliseconds.
-	verbTime = 15 * time.Second
+	verbTime = 10 * time.Second
 	// noteEvery is how often at most it is noted that an environment is at one of its limits.
 	noteEvery = time.Minute
 )

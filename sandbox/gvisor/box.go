@@ -46,6 +46,7 @@ type box struct {
 	saved  bool // it has a snapshot of what it is now
 
 	killed atomic.Bool // by kill
+	hung   atomic.Bool // and for that was killed by command
 	done   chan struct{}
 	exit   sandbox.Exit // set before done is closed
 
@@ -114,7 +115,7 @@ func (b *box) turn(ctx context.Context, verb string, paused bool, call func(id s
 	if b.paused == paused {
 		return nil
 	}
-	if err := call(b.sentry.ID); err != nil {
+	if err := b.command(ctx, func() error { return call(b.sentry.ID) }); err != nil {
 		return b.failed(verb, err, dyingMoment)
 	}
 	b.paused = paused
@@ -123,6 +124,25 @@ func (b *box) turn(ctx context.Context, verb string, paused bool, call func(id s
 	}
 	b.saved = false
 	return b.link.Unsilence()
+}
+
+// patience is how long a sentry may take to answer after nobody wants to wait for it any more.
+const patience = 5 * time.Second
+
+// command calls the sentry by its control socket. Such a call cannot be called off; but a sentry that has not answered
+// long after ctx has ended is of no use, and is killed, so that the call returns.
+func (b *box) command(ctx context.Context, call func() error) error {
+	answered := make(chan struct{})
+	defer close(answered)
+	defer context.AfterFunc(ctx, func() {
+		select {
+		case <-answered:
+		case <-time.After(patience):
+			b.hung.Store(true)
+			b.process.kill()
+		}
+	})()
+	return call()
 }
 
 // Dial connects to a port of the sandbox. The sandbox's network accepts connections while it is paused, too.
@@ -171,25 +191,27 @@ func (b *box) Usage() (sandbox.Usage, error) {
 // Stop asks the process to end, waits at most grace, then kills the sandbox.
 func (b *box) Stop(grace time.Duration) {
 	if grace > 0 && !b.ended() {
-		if err := b.ask(); err != nil && !errors.Is(err, sandbox.ErrExited) {
+		ctx, cancel := context.WithTimeout(context.Background(), grace)
+		defer cancel()
+		defer context.AfterFunc(ctx, b.kill)()
+		if err := b.ask(ctx); err != nil && !errors.Is(err, sandbox.ErrExited) {
 			b.driver.log.Warn("asking a sandbox to end failed", "sandbox", b.spec.ID, "error", err)
 		}
-		timer := time.NewTimer(grace)
-		defer timer.Stop()
 		select {
 		case <-b.done:
-		case <-timer.C:
+		case <-ctx.Done():
 		}
 	}
 	b.kill()
 	<-b.done
 }
 
-func (b *box) ask() error {
-	if err := b.Resume(context.Background()); err != nil {
+func (b *box) ask(ctx context.Context) error {
+	if err := b.Resume(ctx); err != nil {
 		return err
 	}
-	return b.failed("signal", b.sentry.SignalContainer(b.sentry.ID, unix.SIGTERM, false), dyingMoment)
+	signal := func() error { return b.sentry.SignalContainer(b.sentry.ID, unix.SIGTERM, false) }
+	return b.failed("signal", b.command(ctx, signal), dyingMoment)
 }
 
 // kill ends the sandbox's processes. The sentry is the first in its process namespace: all others go with it.

@@ -68,6 +68,7 @@ func (b *box) awaitApp() (status unix.WaitStatus, err error) {
 // evidence is what is known about a sandbox when it ends, besides the exit status.
 type evidence struct {
 	killed   bool // by the node
+	hung     bool // the sentry did not answer the node
 	starved  bool // the kernel killed a process for want of memory
 	refused  bool // the app was refused a process just before
 	full     bool // the app was refused room to write just before
@@ -82,6 +83,7 @@ func (b *box) evidence(now time.Time) evidence {
 	justBefore := func(at *time.Time) bool { return at != nil && now.Sub(*at) < refusalCounts }
 	return evidence{
 		killed:   b.killed.Load(),
+		hung:     b.hung.Load(),
 		starved:  b.cgroup.starved() > 0,
 		refused:  justBefore(b.line.refused.Load()),
 		full:     justBefore(b.line.full.Load()),
@@ -98,6 +100,8 @@ func (e evidence) judge(status unix.WaitStatus, ofApp bool) sandbox.Exit {
 	}
 	switch {
 	case exit.Code == 0 || e.killed:
+	case e.hung:
+		exit.Err = errors.New("gVisor no longer answered")
 	case e.starved:
 		exit.Limit = sandbox.LimitMemory
 	case e.refused || !ofApp && e.crowded:

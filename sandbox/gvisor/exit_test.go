@@ -25,6 +25,7 @@ func TestJudge(t *testing.T) {
 		"ends by a signal":                    {status: by(unix.SIGSEGV), want: sandbox.Exit{Code: -1, Signal: "SIGSEGV"}},
 		"sandbox is killed":                   {status: by(unix.SIGKILL), ofSentry: true, want: sandbox.Exit{Code: -1, Signal: "SIGKILL"}},
 		"sentry breaks":                       {status: exited(2), ofSentry: true, want: sandbox.Exit{Code: 2, Err: errors.New("gVisor ended: panic: why")}},
+		"sentry hangs":                        {evidence{hung: true}, by(unix.SIGKILL), true, sandbox.Exit{Code: -1, Signal: "SIGKILL", Err: errors.New("gVisor no longer answered")}},
 		"over memory":                         {evidence{starved: true}, by(unix.SIGKILL), true, sandbox.Exit{Code: -1, Signal: "SIGKILL", Limit: sandbox.LimitMemory}},
 		"child was over memory, app ok":       {evidence{starved: true}, exited(0), false, sandbox.Exit{}},
 		"was refused a process":               {evidence{refused: true}, exited(1), false, sandbox.Exit{Code: 1, Limit: sandbox.LimitProcesses}},

@@ -51,7 +51,7 @@ type content struct {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Snapshot writes the sandbox, which must be paused, to dir. Once gVisor is at it, it cannot be called off.
+// Snapshot writes the sandbox, which must be paused, to dir. Once gVisor is at it, it cannot be called off: see command.
 func (b *box) Snapshot(ctx context.Context, dir string) error {
 	b.verbs.Lock()
 	defer b.verbs.Unlock()
@@ -97,7 +97,7 @@ func (b *box) save(ctx context.Context, dir string) error {
 	if err := json.Unmarshal([]byte(wider), &s.Wider); err != nil {
 		return fmt.Errorf("read what the sentry says of its listeners: %w", err)
 	}
-	if err := b.checkpoint(dir); err != nil {
+	if err := b.checkpoint(ctx, dir); err != nil {
 		return err
 	}
 	if s.Files, err = readContents(dir); err != nil {
@@ -112,7 +112,7 @@ func (b *box) save(ctx context.Context, dir string) error {
 
 // checkpoint has gVisor write its files. The kernel stays as it is, paused: what gVisor calls "resume" takes back its own
 // pause only, which is one more.
-func (b *box) checkpoint(dir string) error {
+func (b *box) checkpoint(ctx context.Context, dir string) error {
 	options := control.SaveOpts{Metadata: statefile.CompressionLevelNone.ToMetadata(), HavePagesFile: true, Resume: true}
 	defer func() {
 		for _, file := range options.Files {
@@ -131,7 +131,7 @@ func (b *box) checkpoint(dir string) error {
 		return err
 	}
 	defer conn.Close()
-	return conn.Call(boot.ContMgrCheckpoint, &options, nil)
+	return b.command(ctx, func() error { return conn.Call(boot.ContMgrCheckpoint, &options, nil) })
 }
 
 // connect connects to gVisor's control socket. It goes by way of a descriptor, as the path may be longer than a socket's

@@ -299,6 +299,48 @@ func TestSentryDiesInSnapshot(t *testing.T) {
 	}
 }
 
+// A sentry that does not answer is killed some time after the time for a verb is over.
+func TestSentryHangs(t *testing.T) {
+	const limit = 200 * time.Millisecond
+	d := newDriver(t)
+	t.Run("verbs", func(t *testing.T) {
+		for name, c := range map[string]struct {
+			paused bool
+			verb   func(ctx context.Context, sb sandbox.Sandbox) error
+		}{
+			"pause":    {false, func(ctx context.Context, sb sandbox.Sandbox) error { return sb.Pause(ctx) }},
+			"resume":   {true, func(ctx context.Context, sb sandbox.Sandbox) error { return sb.Resume(ctx) }},
+			"snapshot": {true, func(ctx context.Context, sb sandbox.Sandbox) error { return sb.(*box).checkpoint(ctx, t.TempDir()) }},
+			"stop":     {false, func(_ context.Context, sb sandbox.Sandbox) error { sb.Stop(limit); return sandbox.ErrExited }},
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				sb := start(t, d, suiteSpec("hanging-"+name))
+				if c.paused {
+					if err := sb.Pause(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := stopped(sb.(*box).sentry.Getpid()); err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), limit)
+				defer cancel()
+				if err := c.verb(ctx, sb); err == nil {
+					t.Error("it went well")
+				}
+				<-sb.Done()
+				if err := sb.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	})
+	if found := ofSandboxes(belongings(t, d)); len(found) > 0 {
+		t.Errorf("left are\n%s", strings.Join(found, "\n"))
+	}
+}
+
 // A driver that is closed gives up what was kept.
 func TestCloseGivesUpWhatWasKept(t *testing.T) {
 	d := newDriver(t)
