@@ -333,12 +333,12 @@ func FuzzBuild(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		if strings.ContainsAny(text, "\\`") {
-			t.Skip("a line that goes on may name an image in a registry")
+		if strings.ContainsAny(text, "\\`") { // a line that goes on may name an image in a registry
+			return
 		}
 		for line := range strings.Lines(strings.ToUpper(text)) {
 			if strings.Contains(line, "FROM") && strings.TrimSpace(line) != "FROM SCRATCH" {
-				t.Skip("may name an image in a registry")
+				return // may name an image in a registry
 			}
 		}
 		_, _, _, _ = plan{files: map[string]string{"Dockerfile": text, "a": "a"}, limit: archive.Limits{Bytes: lull.MB, Entries: 1000}}.build(t)

@@ -185,9 +185,9 @@ func TestStagesAreBuiltAndServe(t *testing.T) {
 ARG BASE=` + base + `
 FROM $BASE AS made
 ARG WORD=hello
-WORKDIR /work
-RUN test "$WORD $FROM_BASE $(id -u) $PWD" = "hello yes 0 /work" && echo "$WORD" >made
-RUN ["/bin/busybox", "chown", "1234:4321", "/work/made"]
+WORKDIR /made-in
+RUN test "$WORD $FROM_BASE $(id -u) $PWD" = "hello yes 0 /made-in" && echo "$WORD" >made
+RUN ["/bin/busybox", "chown", "1234:4321", "/made-in/made"]
 RUN <<EOF
 set -e
 chmod 4750 made
@@ -204,7 +204,7 @@ RUN false
 FROM scratch
 COPY server /server
 COPY --from=made /etc/passwd /etc/
-COPY --from=made /work/ /srv/
+COPY --from=made /made-in/ /srv/
 ENV GREETING="hello  there"
 EXPOSE 9000
 USER web
