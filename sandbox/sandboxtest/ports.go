@@ -247,8 +247,8 @@ func (b *box) mustUsage() sandbox.Usage {
 func (s *suite) usage(t *testing.T) {
 	b := s.serve(t)
 	first := b.mustUsage()
-	if first.Memory <= 0 || first.CPU <= 0 {
-		t.Errorf("usage is %+v, want some memory and CPU", first)
+	if first.Memory <= 0 { // the CPU is counted in steps that a start may be too short for
+		t.Errorf("usage is %+v, want some memory", first)
 	}
 	b.ask("spin", "1")
 	eventually(t, "a second of CPU is used", func() (any, bool) {
