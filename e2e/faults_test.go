@@ -386,7 +386,11 @@ func TestNodeEndsWithSandboxThatHangs(t *testing.T) {
 	s.deploy(copyApp(t, "ws-numbers", map[string]string{"lull.yaml": "scale: {max: 1}\nidle: {pause: 1h}\n"}), "numbers")
 	s.get("numbers", "/")
 	s.gather(3, 0, "numbers", "/")
-	for _, pid := range rig.Sentries(binary, s.environments("numbers")[0].ID) {
+	sentries := rig.Sentries(binary, s.environments("numbers")[0].ID)
+	if len(sentries) == 0 {
+		t.Fatal("there is no sandbox that could hang")
+	}
+	for _, pid := range sentries {
 		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}

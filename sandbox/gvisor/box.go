@@ -46,7 +46,7 @@ type box struct {
 	saved  bool // it has a snapshot of what it is now
 
 	killed atomic.Bool // by kill
-	hung   atomic.Bool // and for that was killed by command
+	hung   atomic.Bool // it did not answer, and was killed by command
 	done   chan struct{}
 	exit   sandbox.Exit // set before done is closed
 
