@@ -30,6 +30,7 @@ type inside struct {
 
 	signals sync.Once // takeSignals
 	threads sync.Once // addThreads
+	listens sync.Once // forgetSooner
 
 	talk sync.Mutex // held while a line is written
 

@@ -23,12 +23,12 @@ var writing = []string{
 	"open", "creat", "mkdir", // not on ARM
 }
 
-// patchSyscalls changes five things in the kernel the app sees, by putting wrappers into the sentry's table of system
+// patchSyscalls changes six things in the kernel the app sees, by putting wrappers into the sentry's table of system
 // calls before it starts: where bind leads (widenBind), how many processes there may be (limitProcesses), who hears
-// of a full disk (watchDisk), how long it takes until reading the time is cheap (hastenClock), and what an app that
-// slept finds first (inputFirst).
+// of a full disk (watchDisk), how long it takes until reading the time is cheap (hastenClock), what an app that slept
+// finds first (inputFirst), and how long closed connections are remembered (forgetSooner).
 func patchSyscalls(in *inside) error {
-	patches := map[string]patch{"bind": in.widenBind, "clock_gettime": in.hastenClock}
+	patches := map[string]patch{"bind": in.widenBind, "clock_gettime": in.hastenClock, "listen": in.forgetSooner}
 	for _, name := range []string{"clone", "clone3", "fork", "vfork"} {
 		patches[name] = in.limitProcesses
 	}
