@@ -21,6 +21,10 @@ const (
 	// instead of a broken connection, which is all that most clients tell of otherwise.
 	drained = 8
 
+	// headerNext is for our own clients: what answers the call is the next invocation, so that the process is not woken
+	// twice. A client that asks for it does not hear whether its answer was taken.
+	headerNext = "Lull-Next"
+
 	// exitMoment is how long after its connection a process may be seen to have ended, which then is what broke it.
 	exitMoment = 200 * time.Millisecond
 )
@@ -33,7 +37,7 @@ func (a *api) answer(w http.ResponseWriter, r *http.Request, id string, isError 
 	i, err := a.desk.begin(a.process, id, http.NewResponseController(w))
 	if err != nil {
 		io.CopyN(io.Discard, r.Body, drained*limit)
-		refuseCall(w, http.StatusBadRequest, "InvalidRequestID", err.Error())
+		a.refuseAnswer(w, r, http.StatusBadRequest, "InvalidRequestID", err.Error())
 		return
 	}
 	switch {
@@ -62,7 +66,7 @@ func (a *api) failed(w http.ResponseWriter, r *http.Request, i *invocation) {
 	if err != nil { // what has come says enough, or nothing
 		f = reported(r.Header.Get(headerErrorType), nil)
 	}
-	a.finish(w, i, answer{failure: f}, err)
+	a.finish(w, r, i, answer{failure: f}, err)
 }
 
 // whole takes an answer in one piece.
@@ -74,7 +78,7 @@ func (a *api) whole(w http.ResponseWriter, r *http.Request, i *invocation) {
 	} else if f := trailed(r.Trailer); f != nil {
 		result = answer{failure: f}
 	}
-	a.finish(w, i, result, err)
+	a.finish(w, r, i, result, err)
 }
 
 // streamed hands an answer to the caller while it is sent.
@@ -93,24 +97,37 @@ func (a *api) streamed(w http.ResponseWriter, r *http.Request, i *invocation) {
 	if err != nil {
 		result.failure = a.broken(i, err, a.desk.config.Streamed)
 	}
-	a.finish(w, i, result, err)
+	a.finish(w, r, i, result, err)
 }
 
 // finish ends the invocation and answers the process. Wrong is what was wrong with its answer, nil if nothing.
-func (a *api) finish(w http.ResponseWriter, i *invocation, result answer, wrong error) {
+func (a *api) finish(w http.ResponseWriter, r *http.Request, i *invocation, result answer, wrong error) {
 	err := a.desk.finish(i, result)
 	goruntime.Gosched() // the caller first: it waits for the answer, the process for nothing
 	switch {
 	case err != nil:
-		refuseCall(w, http.StatusBadRequest, "InvalidRequestID", err.Error())
+		a.refuseAnswer(w, r, http.StatusBadRequest, "InvalidRequestID", err.Error())
 	case wrong != nil && result.failure.kind == tooLarge:
-		refuseCall(w, http.StatusRequestEntityTooLarge, "RequestEntityTooLarge",
+		a.refuseAnswer(w, r, http.StatusRequestEntityTooLarge, "RequestEntityTooLarge",
 			fmt.Sprintf("Exceeded maximum allowed payload size (%d bytes).", a.desk.config.Response))
 	case wrong != nil:
-		refuseCall(w, http.StatusBadRequest, "InvalidResponse", wrong.Error())
+		a.refuseAnswer(w, r, http.StatusBadRequest, "InvalidResponse", wrong.Error())
+	case wantsNext(r):
+		a.next(w, r)
 	default:
 		accept(w)
 	}
+}
+
+func wantsNext(r *http.Request) bool { return r.Header.Get(headerNext) != "" }
+
+// refuseAnswer says that what the function sent has not been taken.
+func (a *api) refuseAnswer(w http.ResponseWriter, r *http.Request, status int, kind, message string) {
+	if wantsNext(r) {
+		a.next(w, r)
+		return
+	}
+	refuseCall(w, status, kind, message)
 }
 
 // broken says why an answer did not arrive as it should.

@@ -92,13 +92,16 @@ function serve(connection, handler) {
     process.exit(1);
   });
 
+  // Any other Runtime API than Lull's just takes the answer.
+  const askedNext = (response) => ('lambda-runtime-aws-request-id' in response.headers ? response : connection.send(requests.NEXT));
+
   const take = (event) => {
     if (event.status !== 200) throw new Error(`the Runtime API answered the request for an event with ${event.status}`);
     const invocation = new Invocation(event, alone, (request) => {
       current = undefined;
       clearTimeout(invocation.timer);
       if (invocation.lastCode) leave(request ? connection.send(request) : Promise.resolve(invocation.taken), invocation.lastCode);
-      else poll(request ? connection.sendBoth(request, requests.NEXT) : connection.send(requests.NEXT));
+      else poll(request ? connection.send(requests.andNext(request)).then(askedNext) : connection.send(requests.NEXT));
     });
     if (event.headers['lambda-runtime-trace-id']) env._X_AMZN_TRACE_ID = event.headers['lambda-runtime-trace-id'];
     else if (env._X_AMZN_TRACE_ID !== undefined) delete env._X_AMZN_TRACE_ID;

@@ -1,5 +1,4 @@
-// One connection to the Runtime API. Requests are written without waiting for the responses to those before them, so that an
-// answer and the poll for the next event leave in one packet.
+// One connection to the Runtime API.
 
 import net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -30,14 +29,6 @@ export class Connection {
   send(request) {
     const response = this.#expect(request);
     this.#write(request);
-    return response;
-  }
-
-  // sendBoth is send for two requests in one write. It promises the response to the second; that to the first does not matter.
-  sendBoth(first, second) {
-    this.#expect(first).catch(() => {});
-    const response = this.#expect(second);
-    this.#write(first + second);
     return response;
   }
 

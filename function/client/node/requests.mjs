@@ -5,6 +5,12 @@ const FIXED = 'Host: runtime\r\nUser-Agent: lull-node\r\n';
 
 export const NEXT = `GET ${ROOT}/invocation/next HTTP/1.1\r\n${FIXED}\r\n`;
 
+// andNext makes what answers a request the next event, where the Runtime API is Lull's. It saves waking this process once.
+export function andNext(request) {
+  const line = request.indexOf('\r\n');
+  return `${request.slice(0, line)}\r\nLull-Next: 1${request.slice(line)}`;
+}
+
 function post(path, headers, body) {
   return `POST ${ROOT}${path} HTTP/1.1\r\n${FIXED}${headers}Content-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`;
 }
