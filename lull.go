@@ -48,6 +48,10 @@ type Process struct {
 	Port int      `json:"port"` // told to the app as PORT and tried first; an app may listen elsewhere
 
 	Fixed bool `json:"fixed,omitempty"` // it listens on Port; no other port is tried
+
+	// HTTP is a port on which a function may take requests itself, without the runtime, which listens on Port and is
+	// there for all that does not come in; 0: none.
+	HTTP int `json:"http,omitempty"`
 }
 
 // Root says what a release's root file system is.
@@ -69,6 +73,9 @@ const (
 	LayersDir  = "/opt"
 	RuntimeDir = "/var/runtime"
 )
+
+// FunctionPort is Process.HTTP where there is one.
+const FunctionPort = 9002
 
 // DefaultPort is the PORT an app is told to listen on unless its manifest says otherwise.
 const DefaultPort = 8080

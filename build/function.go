@@ -50,6 +50,9 @@ func (j *job) function(ctx context.Context) (Result, error) {
 		Fixed: true,
 		Env:   mergeEnv([]string{"PATH=" + toolPath, "HOME=/tmp", "LANG=C.UTF-8"}, lang.env(j), j.variables()),
 	}
+	if f := j.manifest.Function; strings.HasPrefix(f.Runtime, "nodejs") && f.Payload == "2.0" && process.Port != lull.FunctionPort {
+		process.HTTP = lull.FunctionPort
+	}
 	if err := j.trim(); err != nil {
 		j.config.Log.Warn("build cache not trimmed", "app", j.app, "err", err)
 	}

@@ -207,7 +207,7 @@ export const handler = async (event) => {
 		{"/throws", http.StatusBadGateway, "RangeError"},
 		{"/broken", http.StatusBadGateway, "characters that no header may have"},
 		{"/slow", http.StatusGatewayTimeout, "timed out after 1.50 seconds"},
-		{"/blocked", http.StatusGatewayTimeout, "timed out after 1.50 seconds"},
+		{"/blocked", http.StatusGatewayTimeout, "did not answer in time"},
 		{"/exits", http.StatusBadGateway, "exit status 7"},
 	} {
 		if a := s.try(http.MethodGet, "faulty", c.path, ""); a.Status != c.status {

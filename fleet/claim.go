@@ -48,8 +48,41 @@ func (f *Fleet) fate(e *environment) error {
 }
 
 func (p *place) Dial(ctx context.Context) (net.Conn, error) {
+	if port := p.direct(); port > 0 {
+		box, _ := p.address()
+		if conn, err := box.Dial(ctx, port); !errors.Is(err, syscall.ECONNREFUSED) {
+			return conn, p.explain(ctx, port, err)
+		}
+	}
+	return p.dialRuntime(ctx)
+}
+
+// direct is the port on which a function takes requests itself; 0 if there is none.
+func (p *place) direct() int {
+	if !p.environment.fleet.config.Driver.Capabilities().Ports { // it would be the host's
+		return 0
+	}
+	return p.Release().Process.HTTP
+}
+
+func (p *place) Late() {
+	if p.direct() == 0 {
+		return
+	}
+	const why = "did not answer in time"
+	p.environment.fleet.config.Journal.Note(p.environment.fleet.config.App, p.environment.id, "function "+why+": its environment is ended")
+	p.environment.fleet.change(func(*ledger, time.Time) { p.environment.leave(why, 0) })
+}
+
+// dialRuntime connects to the port that was found at the start. In an environment of a function that is its runtime's.
+func (p *place) dialRuntime(ctx context.Context) (net.Conn, error) {
 	box, port := p.address()
 	conn, err := box.Dial(ctx, port)
+	return conn, p.explain(ctx, port, err)
+}
+
+// explain says why a port could not be reached; nil if it was.
+func (p *place) explain(ctx context.Context, port int, err error) error {
 	if errors.Is(err, sandbox.ErrExited) { // which the fleet is about to notice as well
 		select {
 		case <-p.Done():
@@ -58,18 +91,18 @@ func (p *place) Dial(ctx context.Context) (net.Conn, error) {
 	}
 	switch {
 	case err == nil:
-		return conn, nil
+		return nil
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("connect to environment %s: %w", p.environment.id, context.Cause(ctx))
+		return fmt.Errorf("connect to environment %s: %w", p.environment.id, context.Cause(ctx))
 	}
 	if fate := p.Err(); fate != nil {
-		return nil, fate
+		return fate
 	}
 	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
 		p.environment.fleet.config.Log.Error("too many open files: raise the limit of the node's process (LimitNOFILE, ulimit -n)", "error", err)
-		return nil, &lull.Error{Kind: lull.KindStarting, Err: err, Message: "this node has as many connections open as it may", Hint: "try again in a moment"}
+		return &lull.Error{Kind: lull.KindStarting, Err: err, Message: "this node has as many connections open as it may", Hint: "try again in a moment"}
 	}
-	return nil, &lull.Error{Kind: lull.KindRefused, Err: err,
+	return &lull.Error{Kind: lull.KindRefused, Err: err,
 		Message: fmt.Sprintf("environment %s does not accept a connection on port %d: %s", p.environment.id, port, err),
 		Hint:    "the app has closed the port it was listening on, or cannot keep up with its connections"}
 }

@@ -17,7 +17,7 @@ import (
 // the caller; the URL's host has no meaning. The request is sent once at most: an error after it was sent does not say
 // whether the app has seen it. Errors are those of Acquire and of Place, or the cause of ctx.
 func (f *Fleet) Do(ctx context.Context, why string, req *http.Request) (*http.Response, error) {
-	place, err := f.Acquire(ctx, Want{Why: why})
+	claim, err := f.Acquire(ctx, Want{Why: why})
 	if err != nil {
 		return nil, err
 	}
@@ -27,27 +27,27 @@ func (f *Fleet) Do(ctx context.Context, why string, req *http.Request) (*http.Re
 	go func() {
 		defer close(watched)
 		select {
-		case <-place.Done():
-			cancel(place.Err())
+		case <-claim.Done():
+			cancel(claim.Err())
 		case <-ctx.Done():
 		}
 	}()
 	transport := &http.Transport{
 		DisableKeepAlives: true, DisableCompression: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return place.Dial(ctx) },
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return claim.(*place).dialRuntime(ctx) },
 	}
 	release := sync.OnceFunc(func() {
 		cancel(context.Canceled)
 		<-watched
-		place.Free()
+		claim.Free()
 	})
 	resp, err := transport.RoundTrip(req.WithContext(ctx))
 	if err != nil {
-		err = doError(ctx, place, err)
+		err = doError(ctx, claim, err)
 		release()
 		return nil, err
 	}
-	resp.Body = &doBody{ReadCloser: resp.Body, place: place, ctx: ctx, release: release}
+	resp.Body = &doBody{ReadCloser: resp.Body, place: claim, ctx: ctx, release: release}
 	return resp, nil
 }
 

@@ -43,8 +43,12 @@ type Place interface {
 	// have had its day: the app's timers have seen the time pass.
 	Awake() time.Time
 
-	// Dial connects to the port the app listens on.
+	// Dial connects to the port on which the app takes requests.
 	Dial(ctx context.Context) (net.Conn, error)
+
+	// Late says that the app has not answered in time. A function that takes requests itself, and so sees to its time
+	// itself, is beyond that then: its environment is ended.
+	Late()
 
 	// Done is closed when the environment has ended, whatever the reason; Err then says why, as a *lull.Error.
 	Done() <-chan struct{}

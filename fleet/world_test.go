@@ -44,14 +44,15 @@ func after(d time.Duration, next sandboxtest.Program) sandboxtest.Program {
 }
 
 var programs = map[string]sandboxtest.Program{
-	"app":     after(startTime, sandboxtest.HTTP(hello)),
-	"broken":  sandboxtest.Exits(1, 50*time.Millisecond, "cannot find module express"),
-	"silent":  sandboxtest.Silent("waiting for a database"),
-	"literal": after(startTime, sandboxtest.HTTPOn("127.0.0.1:3000", hello)),
-	"echo":    after(startTime, echoAfter(0)),
-	"late":    after(startTime, echoAfter(300*time.Millisecond)),
-	"dies":    diesAsked,
-	"v6":      after(startTime, sandboxtest.HTTPOn("[::]:5000", hello)),
+	"app":      after(startTime, sandboxtest.HTTP(hello)),
+	"broken":   sandboxtest.Exits(1, 50*time.Millisecond, "cannot find module express"),
+	"silent":   sandboxtest.Silent("waiting for a database"),
+	"literal":  after(startTime, sandboxtest.HTTPOn("127.0.0.1:3000", hello)),
+	"echo":     after(startTime, echoAfter(0)),
+	"late":     after(startTime, echoAfter(300*time.Millisecond)),
+	"function": runtimeAndFunction,
+	"dies":     diesAsked,
+	"v6":       after(startTime, sandboxtest.HTTPOn("[::]:5000", hello)),
 }
 
 // echoAfter answers every byte with the same. It begins to read from a connection that long after it was made.

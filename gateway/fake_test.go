@@ -54,6 +54,7 @@ type fakeEnvironment struct {
 	id    string
 	dial  func(ctx context.Context) (net.Conn, error)
 	dials atomic.Int64
+	late  atomic.Int64
 
 	mu      sync.Mutex
 	places  int // not given back
@@ -210,6 +211,8 @@ func (p *fakePlace) Dial(ctx context.Context) (net.Conn, error) {
 	p.env.dials.Add(1)
 	return p.env.dial(ctx)
 }
+
+func (p *fakePlace) Late() { p.env.late.Add(1) }
 
 func (p *fakePlace) Free() {
 	p.free.Do(func() {

@@ -137,6 +137,9 @@ func TestAppThatGoesBeforeItsAnswer(t *testing.T) {
 		failed(t, answer, body, lull.KindTimeout)
 		answer, body = d.do(d.client(), newRequest(t, "POST", "http://app.test/", &endless{100_000}))
 		failed(t, answer, body, lull.KindTimeout)
+		if late := d.env.late.Load(); late != 2 {
+			t.Errorf("the fleet was told %d times", late)
+		}
 	})
 	t.Run("it does not read", func(t *testing.T) {
 		over := make(chan struct{})

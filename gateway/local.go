@@ -271,6 +271,8 @@ func (p *localPlace) Done() <-chan struct{} { return p.local.done }
 func (p *localPlace) Err() error            { return errLocalClosed }
 func (p *localPlace) Free()                 { p.free.Do(p.local.giveBack) }
 
+func (p *localPlace) Late() {}
+
 func (p *localPlace) Dial(ctx context.Context) (net.Conn, error) { return p.local.dial(ctx) }
 
 func (p *localPlace) Stream() fleet.Stream {

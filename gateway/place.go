@@ -146,6 +146,7 @@ func (x *exchange) explain(l *link, err error) error {
 	case errors.As(err, &broken):
 		return brokenAnswer(broken.Reason, err)
 	case isTimeout(err):
+		x.place.Late()
 		return timedOut(x.settings.RequestTimeout)
 	case x.hasEnded():
 		return endOf(x.place)

@@ -121,6 +121,9 @@ func (n *Node) route(a *app, rel lull.Release, files http.Handler) {
 	}
 	a.release = rel
 	a.settings = gateway.Settings{RequestTimeout: m.Timeout.Request.Std(), IdlePause: m.Idle.Pause.Std(), Affinity: m.Affinity}
+	if m.IsFunction() {
+		a.settings.RequestTimeout += functionGrace
+	}
 	a.front = front{fleet: a.fleet}
 	switch {
 	case files != nil:
@@ -134,6 +137,9 @@ func (n *Node) route(a *app, rel lull.Release, files http.Handler) {
 		n.sockets.CloseApp(a.name)
 	}
 }
+
+// functionGrace is what the gateway waits longer than a function may take, which is for its runtime to see to.
+const functionGrace = time.Second
 
 // claimDomains reports an error if one of the domains is another app's.
 func (n *Node) claimDomains(name string, domains []string) error {

@@ -28,6 +28,9 @@ func (n *Node) asFunction(spec *sandbox.Spec, rel lull.Release, dir string) {
 		Request: int64(m.Function.Limits.Request), Response: int64(m.Function.Limits.Response), Streamed: int64(m.Function.Limits.Streamed),
 		Key: n.invokeKey(rel.App),
 	}
+	if n.iso.driver.Capabilities().Ports {
+		config.HTTP = rel.Process.HTTP
+	}
 	spec.Env = append(spec.Env, "LAMBDA_TASK_ROOT="+m.FilesDir(), "LAMBDA_RUNTIME_DIR="+lull.RuntimeDir, "LULL_LAYERS="+lull.LayersDir,
 		runtime.Variable+"="+config.Encode())
 	url := n.servicesURL(rel.App)

@@ -51,6 +51,9 @@ func nodeClient(c Config, e *environment) ([]string, error) {
 	if path := filepath.Join(e.task, "node_modules", ".bin", "aws-lambda-ric"); isFile(path) {
 		return []string{path, c.Handler}, nil
 	}
+	if c.HTTP > 0 {
+		e.values["LULL_FUNCTION_HTTP"] = c.direct(e.arn(c))
+	}
 	return ours(e, "node", "node", "client.mjs")
 }
 

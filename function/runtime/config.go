@@ -25,6 +25,7 @@ type Config struct {
 	Request     int64  `json:"request,omitempty"`  // bytes of an event; 0 is 6 MB
 	Response    int64  `json:"response,omitempty"` // bytes of an answer in one piece; 0 is 6 MB
 	Streamed    int64  `json:"streamed,omitempty"` // bytes of a streamed answer; 0 is 200 MB
+	HTTP        int    `json:"http,omitempty"`     // port on which our own client for Node.js takes requests itself; 0: none
 	Key         string `json:"key,omitempty"`      // proves that a direct invocation comes from the node; "": there are none
 }
 
@@ -41,6 +42,14 @@ func (c Config) Encode() string {
 	if err != nil { // strings and numbers only
 		panic(err)
 	}
+	return string(text)
+}
+
+// direct is what a client has to know that takes requests itself, in JSON.
+func (c Config) direct(arn string) string {
+	text, _ := json.Marshal(map[string]any{
+		"port": c.HTTP, "arn": arn, "timeout": c.Timeout, "request": c.Request, "response": c.Response,
+	})
 	return string(text)
 }
 

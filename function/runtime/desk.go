@@ -323,8 +323,9 @@ func (d *desk) begun(p *process) {
 	d.mu.Unlock()
 }
 
-// lost ends what a process worked at that has ended. What it is sending at this moment ends with its connection.
-func (d *desk) lost(p *process, how string) {
+// lost ends what a process worked at that has ended, and reports whether that tells how. What it is sending at this moment ends
+// with its connection.
+func (d *desk) lost(p *process, how string) (told bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.current = nil
@@ -338,11 +339,14 @@ func (d *desk) lost(p *process, how string) {
 		case i.state == Handed:
 			i.tell(answer{failure: exited(i.id, how)})
 			d.end(i, Failed)
+			told = true
 		case i.state == Overdue && i.conn == nil:
 			d.end(i, Failed)
 			d.overdue--
+			told = true
 		}
 	}
+	return told
 }
 
 // refuse fails everything that waits, because there is no process for it.
@@ -358,6 +362,13 @@ func (d *desk) refuse(f *failure) {
 	case <-d.demand:
 	default:
 	}
+}
+
+// isBypassed reports whether the process takes requests itself.
+func (d *desk) isBypassed() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.current != nil && d.current.isReady() && d.current.direct
 }
 
 // isWaiting reports whether there is anything that no process has been handed.

@@ -89,6 +89,7 @@ func (f *front) whole(w http.ResponseWriter, i *invocation, a answer) {
 		f.refuse(w, fail(http.StatusBadGateway, invalidAnswer, "RequestId: %s Error: the function's answer cannot be sent: %v", i.id, err))
 		return
 	}
+	f.part(w)
 	writeHead(w, decoded)
 	if bodyAllowed(decoded.Status) {
 		w.Header()["Content-Length"] = []string{strconv.Itoa(len(decoded.Body))}
@@ -101,6 +102,13 @@ func (f *front) whole(w http.ResponseWriter, i *invocation, a answer) {
 
 func bodyAllowed(status int) bool {
 	return status != http.StatusNoContent && status != http.StatusNotModified
+}
+
+// part ends the connection with this answer if the process takes requests itself by now, so that the next finds the shorter way.
+func (f *front) part(w http.ResponseWriter) {
+	if f.desk.isBypassed() {
+		w.Header().Set("Connection", "close")
+	}
 }
 
 func writeHead(w http.ResponseWriter, a *event.Answer) {
@@ -210,6 +218,7 @@ func (f *front) refuse(w http.ResponseWriter, fault *failure) {
 	for name := range h {
 		delete(h, name)
 	}
+	f.part(w)
 	h.Set("Content-Type", "application/json")
 	h.Set("X-Amzn-Errortype", fault.kind)
 	if fault.status == http.StatusServiceUnavailable {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -23,9 +24,12 @@ type process struct {
 	server *http.Server
 	dir    string // of the API's socket
 
+	http    int           // port on which it may take requests itself; 0: none
+	direct  bool          // it does; set before ready is closed
 	ready   chan struct{} // closed when it has asked for its first invocation
 	ended   chan struct{} // closed when it is gone and its connections are closed
 	how     string        // how it ended; set before ended is closed
+	told    bool          // the log says so; the keeper's once ended is closed
 	pid     int
 	mu      sync.Mutex // guards all below
 	failure *failure   // what it reported of its initialisation
@@ -42,7 +46,7 @@ func startProcess(d *desk, args []string, dir string, environ func(api string) [
 	if err != nil {
 		return nil, fmt.Errorf("open the runtime API: %w", err)
 	}
-	p := &process{began: time.Now(), ready: make(chan struct{}), ended: make(chan struct{}), failed: make(chan struct{})}
+	p := &process{began: time.Now(), http: d.config.HTTP, ready: make(chan struct{}), ended: make(chan struct{}), failed: make(chan struct{})}
 	p.server = newAPI(d, p)
 	socket, err := p.openSocket()
 	if err != nil {
@@ -82,7 +86,7 @@ func (p *process) watch(d *desk) {
 	} else if err != nil {
 		p.how = "with error: " + err.Error()
 	}
-	d.lost(p, p.how)
+	p.told = d.lost(p, p.how)
 	p.close()
 	close(p.ended)
 }
@@ -117,8 +121,21 @@ func (p *process) asked() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.isReady() {
+		p.direct = listens(p.http)
 		close(p.ready)
 	}
+}
+
+// listens reports whether somebody listens on a port; nobody does on 0.
+func listens(port int) bool {
+	if port == 0 {
+		return false
+	}
+	conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err == nil {
+		conn.Close()
+	}
+	return err == nil
 }
 
 func (p *process) isReady() bool {

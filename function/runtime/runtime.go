@@ -172,6 +172,10 @@ func (k *keeper) keep(ctx context.Context, p *process, finish func()) {
 	for {
 		select {
 		case <-p.ended:
+			if ctx.Err() == nil && !p.told {
+				p.told = true
+				k.desk.log.say("%s: Runtime exited %s", exitError, p.how)
+			}
 		case <-ctx.Done():
 			finish()
 			p.stop()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/lull-dev/lull"
@@ -90,7 +91,7 @@ func (s *FakeSandbox) Dial(ctx context.Context, port int) (net.Conn, error) {
 		s.fake.trespass()
 	}
 	if l == nil {
-		return nil, fmt.Errorf("dial port %d: connection refused", port)
+		return nil, fmt.Errorf("dial port %d: %w", port, syscall.ECONNREFUSED)
 	}
 	return l.connect(ctx)
 }

@@ -6,6 +6,7 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import { Connection, address } from './connection.mjs';
 import { RuntimeError, describe, log } from './errors.mjs';
 import { load } from './handler.mjs';
+import { listen } from './http.mjs';
 import { Invocation } from './invocation.mjs';
 import { isStreaming, offerGlobals } from './stream.mjs';
 import { runStreaming } from './streaming.mjs';
@@ -26,6 +27,7 @@ const alone = concurrency === 1;
 // Which invocation an error belongs to. Keeping track costs time at every promise, and is not needed if there is only one.
 const owners = alone ? undefined : new AsyncLocalStorage();
 let current; // the invocation, if there is only one
+const turns = []; // begin those that wait for it to end
 
 const first = new Connection(address(env));
 let started = false;
@@ -83,6 +85,29 @@ function text(value) {
   }
 }
 
+// start runs an invocation: at once, or, if the process works at one only, after those that came before.
+function start(invocation, run) {
+  if (alone && current) {
+    turns.push(() => start(invocation, run));
+    return;
+  }
+  const trace = invocation.event.headers['lambda-runtime-trace-id'];
+  if (trace) env._X_AMZN_TRACE_ID = trace;
+  else if (env._X_AMZN_TRACE_ID !== undefined) delete env._X_AMZN_TRACE_ID;
+  if (alone) {
+    current = invocation;
+    run();
+  } else owners.run(invocation, run);
+}
+
+// over is called at the end of an invocation. If the process is to end with it, no other begins.
+function over(invocation) {
+  clearTimeout(invocation.timer);
+  if (!alone || invocation.lastCode) return;
+  current = undefined;
+  if (turns.length > 0) setImmediate(turns.shift());
+}
+
 // serve takes events from one connection until the process ends.
 function serve(connection, handler) {
   const streaming = isStreaming(handler);
@@ -97,23 +122,19 @@ function serve(connection, handler) {
 
   const take = (event) => {
     if (event.status !== 200) throw new Error(`the Runtime API answered the request for an event with ${event.status}`);
-    const invocation = new Invocation(event, alone, (request) => {
-      current = undefined;
-      clearTimeout(invocation.timer);
+    const id = event.headers['lambda-runtime-aws-request-id'];
+    const reply = {
+      // Of what JSON has no word for, functions among them, nothing is left.
+      answer: (result) => requests.answer(id, JSON.stringify(result) ?? 'null'),
+      failure: (error) => requests.failure(id, describe(error)),
+    };
+    const invocation = new Invocation(event, alone, reply, (request) => {
+      over(invocation);
       if (invocation.lastCode) leave(request ? connection.send(request) : Promise.resolve(invocation.taken), invocation.lastCode);
       else poll(request ? connection.send(requests.andNext(request)).then(askedNext) : connection.send(requests.NEXT));
     });
-    if (event.headers['lambda-runtime-trace-id']) env._X_AMZN_TRACE_ID = event.headers['lambda-runtime-trace-id'];
-    else if (env._X_AMZN_TRACE_ID !== undefined) delete env._X_AMZN_TRACE_ID;
-
-    const run = () => (streaming ? runStreaming(invocation, handler, connection) : invocation.run(handler));
-    if (alone) {
-      current = invocation;
-      run();
-    } else {
-      giveUpLate(invocation);
-      owners.run(invocation, run);
-    }
+    if (!alone) giveUpLate(invocation);
+    start(invocation, () => (streaming ? runStreaming(invocation, handler, connection) : invocation.run(handler)));
   };
 
   poll(connection.send(requests.NEXT));
@@ -133,4 +154,11 @@ const forget = onEmpty(() => thrown(new RuntimeError('NodeJsExit', 'the function
 const handler = await load(env.LAMBDA_TASK_ROOT ?? process.cwd(), env._HANDLER ?? '');
 forget();
 started = true;
+if (env.LULL_FUNCTION_HTTP && !isStreaming(handler)) {
+  const done = (invocation, sent) => {
+    over(invocation);
+    if (invocation.lastCode) leave(sent, invocation.lastCode);
+  };
+  await listen(JSON.parse(env.LULL_FUNCTION_HTTP), handler, { alone, start, done });
+}
 for (let i = 0; i < concurrency; i++) serve(i === 0 ? first : new Connection(address(env)), handler);

@@ -4,12 +4,12 @@
 import { newContext } from './context.mjs';
 import { RuntimeError, describe, log } from './errors.mjs';
 import { onEmpty } from './work.mjs';
-import * as requests from './requests.mjs';
 
 const NEVER_SETTLED = 'The Lambda runtime client detected an unexpected Node.js exit code. This is most commonly caused by a '
   + 'Promise that was never settled. For more information, see https://nodejs.org/docs/latest/api/process.html#exit-codes';
 
 export class Invocation {
+  #reply;
   #end;
   #forget; // stops waiting for the event loop to be empty
   ended = false;
@@ -18,10 +18,13 @@ export class Invocation {
   timer; // for an invocation that does not end
   lastCode; // with which the process exits after it
 
-  // end is called once, with the request that ends the invocation, or with nothing if it needs none any more. If alone, the
-  // process has only this invocation, and an empty event loop is the end of it.
-  constructor(event, alone, end) {
+  // event has the headers of the Runtime API, and the event as value, or as JSON in body. reply.answer(result) and
+  // reply.failure(error) make what end is called with, once, to end the invocation; the former throws if the result cannot be
+  // written. end gets nothing if it needs nothing any more. If alone, the process has only this invocation, and an empty event
+  // loop is the end of it.
+  constructor(event, alone, reply, end) {
     this.event = event;
+    this.#reply = reply;
     this.id = event.headers['lambda-runtime-aws-request-id'];
     this.alone = alone;
     this.#end = end;
@@ -33,12 +36,16 @@ export class Invocation {
     try {
       const context = newContext(this.event.headers);
       const callback = this.#offerCallbacks(context);
-      const result = handler(JSON.parse(this.event.body), context, callback);
+      const result = handler(this.value(), context, callback);
       if (typeof result?.then === 'function') result.then((value) => this.answer(value), context.fail);
       else if (!this.alone && !this.ended && handler.length < 3) this.whenEmpty(() => this.answer(null));
     } catch (error) {
       this.fail(error);
     }
+  }
+
+  value() {
+    return this.event.body === undefined ? this.event.value : JSON.parse(this.event.body);
   }
 
   // #drained: nothing can answer any more. Lambda tells an async function, whose author meant to answer, from others.
@@ -74,28 +81,27 @@ export class Invocation {
 
   answer(result) {
     if (this.ended) return;
-    let body;
+    let reply;
     try {
-      // Of what JSON has no word for, functions among them, nothing is left.
-      body = JSON.stringify(result) ?? 'null';
+      reply = this.#reply.answer(result);
     } catch (error) {
       this.fail(new RuntimeError('MarshalError', `Unable to stringify response body: ${describe(error).errorMessage}`));
       return;
     }
-    this.finish(requests.answer(this.id, body));
+    this.finish(reply);
   }
 
   fail(error) {
     if (this.ended) return;
     log('Invoke Error', error, this.id);
-    this.finish(requests.failure(this.id, describe(error)));
+    this.finish(this.#reply.failure(error));
   }
 
-  // finish ends the invocation with a request, or without one.
-  finish(request) {
+  // finish ends the invocation with what ends it, or with nothing.
+  finish(reply) {
     if (this.ended) return;
     this.ended = true;
     this.#forget?.();
-    this.#end(request);
+    this.#end(reply);
   }
 }

@@ -32,7 +32,8 @@ function errorType(error) {
   return `Lambda-Runtime-Function-Error-Type: ${printable(error.errorType)}\r\n`;
 }
 
-function printable(text) {
+// printable makes a header's value of anything.
+export function printable(text) {
   return encodeURI(text.toWellFormed?.() ?? text.replace(/[\ud800-\udfff]/g, '?')).replace(/%20/g, ' ');
 }
 

@@ -13,7 +13,7 @@ export async function runStreaming(invocation, handler, connection) {
   if (invocation.alone) invocation.whenEmpty(() => fail(new Error('Response stream is not finished.')));
   try {
     const context = newContext(invocation.event.headers);
-    const result = handler(JSON.parse(invocation.event.body), stream, context);
+    const result = handler(invocation.value(), stream, context);
     if (typeof result?.then !== 'function') {
       fail('Streaming does not support non-async handlers.');
       return;
