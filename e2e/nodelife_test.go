@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -47,6 +48,38 @@ func TestTermPutsAllOnDisk(t *testing.T) {
 		}
 		c := s.gather(5, 0, app, "/")
 		c.checkAllHear("say-all hello", 10*time.Second)
+	}
+	s.end(binary)
+}
+
+// What was put on disk before the machine was booted anew wakes after it, with its memory and its timers, and goes on to sleep
+// and wake: the clocks that begin with the machine's start, which the node and the sandboxes live by, say less than before.
+func TestWakesAfterReboot(t *testing.T) {
+	t.Parallel()
+	s, binary, dir := ownProgram(t)
+	app := t.TempDir()
+	writeFile(t, filepath.Join(app, "server.js"), []byte(`
+let count = 0;
+require('http').createServer((request, response) => setTimeout(() => response.end(String(++count)), 20)).listen(process.env.PORT);
+`))
+	writeFile(t, filepath.Join(app, "lull.yaml"), []byte("run: node server.js\nscale: {max: 1}\nidle: {pause: 100ms, hibernate: 300ms}\n"))
+	s.deploy(app, "counter")
+	s.get("counter", "/")
+	before := s.awaitState("counter", "hibernated")
+	s.end(binary) // which checks that nothing is left of what a reboot would take away
+
+	node, err := rig.Start(within(t, 30*time.Second), rig.Options{Binary: binary, Dir: dir, Sandbox: "gvisor", Booted: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(node.Kill)
+	s = &stage{t: t, Node: node}
+	s.logOnFailure()
+	for round := 2; round < 5; round++ {
+		if a := s.get("counter", "/"); a.Took != "wake" || a.Body != fmt.Sprint(round) || a.Environment != before.ID {
+			t.Errorf("request %d came by %q, and was number %s of %s; want by \"wake\", of %s", round, a.Took, a.Body, a.Environment, before.ID)
+		}
+		s.awaitState("counter", "hibernated")
 	}
 	s.end(binary)
 }

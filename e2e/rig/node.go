@@ -15,6 +15,9 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Options say how a node is started.
@@ -23,6 +26,7 @@ type Options struct {
 	Dir     string // of everything the node keeps, and where commands find it; may be one a node has used before
 	Sandbox string // gvisor or process
 	Args    []string
+	Booted  time.Duration // how long ago the machine seems to have booted; 0: when it did
 }
 
 // Node is a running "lull serve". The caller ends it with Stop or Kill.
@@ -49,6 +53,12 @@ func Start(ctx context.Context, opts Options) (*Node, error) {
 	args := append([]string{"serve", "--data", n.Data, "--http", "127.0.0.1:0", "--api", "127.0.0.1:0",
 		"--domain", "localhost", "--sandbox", opts.Sandbox}, opts.Args...)
 	n.cmd = exec.Command(opts.Binary, args...)
+	if opts.Booted > 0 {
+		var err error
+		if n.cmd, err = booted(opts.Booted, n.cmd.Args); err != nil {
+			return nil, err
+		}
+	}
 	n.cmd.Env = n.env
 	// A group of its own: a Ctrl-C for the tests is not one for the node.
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -68,6 +78,17 @@ func Start(ctx context.Context, opts Options) (*Node, error) {
 	go n.read(read, up)
 	go n.wait()
 	return n, n.await(ctx, up)
+}
+
+// booted returns a command for which the clocks that begin with the machine's start say that this was so long ago
+// (time_namespaces(7)). It is the process of the command itself.
+func booted(ago time.Duration, args []string) (*exec.Cmd, error) {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
+		return nil, err
+	}
+	back := int64((ago - time.Duration(now.Nano())) / time.Second)
+	return exec.Command("unshare", slices.Concat([]string{"--time", fmt.Sprintf("--monotonic=%d", back), fmt.Sprintf("--boottime=%d", back), "--"}, args)...), nil
 }
 
 var (
