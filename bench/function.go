@@ -3,17 +3,24 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"path/filepath"
-
-	"github.com/lull-dev/lull/e2e/rig"
 )
 
 // maxFunctionRatio is how much longer a handler may take as a function than behind a server of its own.
 const maxFunctionRatio = 1.5
 
+// maxEmulatorRatio is how much longer it may take than with a local emulator, which has no sandbox.
+const maxEmulatorRatio = 1.0
+
 // functions compares warm invocations of a function with the same handler behind a plain HTTP server, both in sandboxes and
-// through the gateway. Requests alternate, each kind on one connection.
+// through the gateway, and with serverless-offline. Requests alternate, each kind on one connection.
 func (b bench) functions(ctx context.Context) (rows []row, err error) {
+	emulator, err := b.startOffline(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer emulator.stop()
 	node, err := b.start(ctx, "gvisor")
 	if err != nil {
 		return nil, err
@@ -29,35 +36,47 @@ func (b bench) functions(ctx context.Context) (rows []row, err error) {
 			return nil, err
 		}
 	}
-	asFunction, err := b.warm(ctx, node, "handler", "server")
+	client := node.Client()
+	defer client.CloseIdleConnections()
+	took, err := b.warm(ctx, []warmed{{client, node.URL("handler", "/")}, {client, node.URL("server", "/")}, {http.DefaultClient, emulator.url}})
 	if err != nil {
 		return nil, err
 	}
-	ratio := float64(asFunction[0].median()) / float64(asFunction[1].median())
-	return []row{{
-		what:  "Warm invocation of a function",
-		with:  asFunction[0].String(),
-		bare:  asFunction[1].String() + " (the same handler behind `http.createServer`)",
-		value: fmt.Sprintf("%.2f ×", ratio),
-		limit: fmt.Sprintf("%.1f ×", maxFunctionRatio),
-		over:  ratio > maxFunctionRatio,
-	}}, nil
+	for i, beside := range []struct {
+		name  string
+		limit float64
+	}{{"the same handler behind `http.createServer`", maxFunctionRatio}, {"serverless-offline, without a sandbox", maxEmulatorRatio}} {
+		ratio := float64(took[0].median()) / float64(took[i+1].median())
+		rows = append(rows, row{
+			what:  "Warm invocation of a function",
+			with:  took[0].String(),
+			bare:  took[i+1].String() + " (" + beside.name + ")",
+			value: fmt.Sprintf("%.2f ×", ratio),
+			limit: fmt.Sprintf("%.1f ×", beside.limit),
+			over:  ratio > beside.limit,
+		})
+	}
+	return rows, nil
 }
 
-// warm asks two apps in turn and returns how long each took.
-func (b bench) warm(ctx context.Context, node *rig.Node, apps ...string) ([]sample, error) {
-	samples := make([]sample, len(apps))
-	client := node.Client()
-	defer client.CloseIdleConnections()
+// warmed is a server that is asked again and again.
+type warmed struct {
+	client *http.Client
+	url    string
+}
+
+// warm asks servers in turn and returns how long each took.
+func (b bench) warm(ctx context.Context, servers []warmed) ([]sample, error) {
+	samples := make([]sample, len(servers))
 	const warmUp = 200
 	for round := range b.requests + warmUp {
-		for i, app := range apps {
-			got, err := ask(ctx, client, node.URL(app, "/"))
+		for i, server := range servers {
+			got, err := ask(ctx, server.client, server.url)
 			if err != nil {
 				return nil, err
 			}
 			if got.body != "hello /" {
-				return nil, fmt.Errorf("%s answers %q", app, got.body)
+				return nil, fmt.Errorf("%s answers %q", server.url, got.body)
 			}
 			if round >= warmUp {
 				samples[i] = append(samples[i], got.took)
