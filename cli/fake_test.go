@@ -184,6 +184,20 @@ func (n *fakeNode) Environments(_ context.Context, name string) ([]control.Envir
 	return rows, nil
 }
 
+func (n *fakeNode) Schedules(_ context.Context, name string) ([]control.Schedule, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if name == "" {
+		return nil, nil
+	}
+	if _, err := n.app(name); err != nil {
+		return nil, err
+	}
+	at := n.start
+	return []control.Schedule{{App: name, Name: "tick", Cron: "@hourly", Zone: "Europe/Berlin", Next: &at, Last: &at, TookMS: 1500, Result: "ok"},
+		{App: name, Name: "schedule-2", Cron: "0 0 30 2 *", Zone: "UTC"}}, nil
+}
+
 func (n *fakeNode) Logs(ctx context.Context, name string, q control.LogQuery, fn func(control.LogEntry) error) error {
 	n.mu.Lock()
 	_, err := n.app(name)

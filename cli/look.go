@@ -79,7 +79,7 @@ func (a *app) releasesTable(releases []control.ReleaseInfo) *table {
 }
 
 func (a *app) psCommand() *cobra.Command {
-	var asJSON, moves bool
+	var asJSON, moves, schedules bool
 	cmd := &cobra.Command{
 		Use:     "ps [APP]",
 		Short:   "List environments and their states",
@@ -89,7 +89,8 @@ func (a *app) psCommand() *cobra.Command {
 States: starting, running, paused (no CPU, memory kept), hibernated (on disk), stopped, failed.
 FOR is how long an environment has been in its state, REASON why it came into it.
 EXCHANGES are requests in flight, STREAMS open WebSockets and other long answers; streams are held while their
-environment sleeps. With --moves it lists the last steps of each environment instead, and what caused them.`,
+environment sleeps. With --moves it lists the last steps of each environment instead, and what caused them, with
+--schedules the schedules, when each is due next, and how its last call went.`,
 		Args: between(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			node, err := a.node()
@@ -97,6 +98,13 @@ environment sleeps. With --moves it lists the last steps of each environment ins
 				return err
 			}
 			app := append(args, "")[0]
+			if schedules {
+				due, err := node.Schedules(cmd.Context(), app)
+				if err != nil {
+					return err
+				}
+				return list(a, asJSON, due, "no schedules: a manifest's \"schedules\" makes some", a.schedulesTable)
+			}
 			environments, err := node.Environments(cmd.Context(), app)
 			if err != nil {
 				return err
@@ -110,6 +118,8 @@ environment sleeps. With --moves it lists the last steps of each environment ins
 	}
 	jsonFlag(cmd, &asJSON)
 	cmd.Flags().BoolVar(&moves, "moves", false, "list what brought each environment into its last states")
+	cmd.Flags().BoolVar(&schedules, "schedules", false, "list schedules and when they are due")
+	cmd.MarkFlagsMutuallyExclusive("moves", "schedules")
 	a.completeApps(cmd)
 	return cmd
 }
@@ -132,6 +142,29 @@ func (a *app) movesTable(environments []control.Environment) *table {
 		}
 	}
 	return t
+}
+
+func (a *app) schedulesTable(schedules []control.Schedule) *table {
+	t := newTable("SCHEDULE", "APP", "CRON", "NEXT", "LAST", ">TOOK", "RESULT")
+	for _, s := range schedules {
+		cron, took := s.Cron, "-"
+		if s.Zone != "UTC" {
+			cron += " (" + s.Zone + ")"
+		}
+		if s.Result != "" {
+			took = lull.Duration(time.Duration(s.TookMS) * time.Millisecond).String()
+		}
+		t.row(s.Name, s.App, cron, moment(s.Next), moment(s.Last), took, s.Result)
+	}
+	return t
+}
+
+// moment is a point in time as people here write it; "-" if there is none.
+func moment(t *time.Time) string {
+	if t == nil {
+		return "-"
+	}
+	return t.Local().Format(time.DateTime)
 }
 
 // streams says how many streams are open, and how many of them are held while the environment sleeps.

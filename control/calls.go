@@ -45,6 +45,11 @@ func (a *api) environments(w *answer, r *http.Request) error {
 	return writeList(w, environments, err)
 }
 
+func (a *api) schedules(w *answer, r *http.Request) error {
+	schedules, err := a.node.Schedules(r.Context(), r.URL.Query().Get("app"))
+	return writeList(w, schedules, err)
+}
+
 // writeList answers with a list, which is [] and not null when it is empty.
 func writeList[T any](w *answer, list []T, err error) error {
 	if err != nil {

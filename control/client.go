@@ -53,11 +53,21 @@ func (c *Client) Releases(ctx context.Context, app string) (releases []ReleaseIn
 
 // Environments is Node.Environments.
 func (c *Client) Environments(ctx context.Context, app string) (environments []Environment, err error) {
+	return environments, c.fetch(ctx, "/v1/environments", ofApp(app), &environments)
+}
+
+// Schedules is Node.Schedules.
+func (c *Client) Schedules(ctx context.Context, app string) (schedules []Schedule, err error) {
+	return schedules, c.fetch(ctx, "/v1/schedules", ofApp(app), &schedules)
+}
+
+// ofApp is the query for what belongs to an app, or to all for "".
+func ofApp(app string) url.Values {
 	query := url.Values{}
 	if app != "" {
 		query.Set("app", app)
 	}
-	return environments, c.fetch(ctx, "/v1/environments", query, &environments)
+	return query
 }
 
 // NodeInfo is Node.NodeInfo.

@@ -50,6 +50,11 @@ func (n *fakeNode) Releases(_ context.Context, app string) ([]ReleaseInfo, error
 	return n.releases, n.err
 }
 
+func (n *fakeNode) Schedules(_ context.Context, app string) ([]Schedule, error) {
+	at := time.Unix(1, 0).UTC()
+	return []Schedule{{App: app, Name: "tick", Cron: "@hourly", Zone: "UTC", Next: &at}}, nil
+}
+
 func (n *fakeNode) Environments(_ context.Context, app string) ([]Environment, error) {
 	n.asked = app
 	return n.environments, n.err

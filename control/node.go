@@ -34,6 +34,9 @@ type Node interface {
 	// Environments lists the environments of one app, or of all for "".
 	Environments(ctx context.Context, app string) ([]Environment, error)
 
+	// Schedules lists the schedules of one app, or of all for "".
+	Schedules(ctx context.Context, app string) ([]Schedule, error)
+
 	// Logs calls fn, never concurrently, for each entry the query asks for, oldest first. It returns when there are no
 	// more, when ctx ends, or with the first error of fn.
 	Logs(ctx context.Context, app string, query LogQuery, fn func(LogEntry) error) error

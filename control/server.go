@@ -65,6 +65,7 @@ func (a *api) mux() http.Handler {
 		"POST /v1/apps/{app}/rollback": a.withToken(a.rollback),
 		"POST /v1/releases":            a.withToken(a.deploy),
 		"GET /v1/environments":         a.withToken(a.environments),
+		"GET /v1/schedules":            a.withToken(a.schedules),
 		"/":                            a.withToken(a.unknown),
 	} {
 		mux.Handle(pattern, a.respond(a.knownHost(handle)))

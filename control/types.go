@@ -56,6 +56,18 @@ type Transition struct {
 	Why   string     `json:"why"`
 }
 
+// Schedule is a row of "lull ps --schedules".
+type Schedule struct {
+	App    string     `json:"app"`
+	Name   string     `json:"name"` // or its place in the manifest
+	Cron   string     `json:"cron"`
+	Zone   string     `json:"zone"`             // of the times in cron
+	Next   *time.Time `json:"next,omitempty"`   // due time; nil: never
+	Last   *time.Time `json:"last,omitempty"`   // due time that was served last; nil: none yet
+	TookMS int64      `json:"tookMs,omitempty"` // the last call
+	Result string     `json:"result,omitempty"` // of the last call: ok, or what went wrong; "" if there was none since the node's start
+}
+
 // NodeInfo describes a node.
 type NodeInfo struct {
 	Version  string   `json:"version"`

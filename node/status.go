@@ -1,12 +1,15 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"io"
+	"time"
 
 	"github.com/lull-dev/lull"
 	"github.com/lull-dev/lull/control"
 	"github.com/lull-dev/lull/journal"
+	"github.com/lull-dev/lull/schedule"
 )
 
 // Apps lists the apps on this node.
@@ -75,13 +78,9 @@ func (n *Node) Releases(ctx context.Context, name string) ([]control.ReleaseInfo
 
 // Environments lists the environments of one app, or of all for "".
 func (n *Node) Environments(_ context.Context, name string) ([]control.Environment, error) {
-	apps := n.sortedApps()
-	if name != "" {
-		a := n.known(name)
-		if a == nil {
-			return nil, unknown(name)
-		}
-		apps = []*app{a}
+	apps, err := n.named(name)
+	if err != nil {
+		return nil, err
 	}
 	rows := []control.Environment{}
 	for _, a := range apps {
@@ -97,6 +96,48 @@ func (n *Node) Environments(_ context.Context, name string) ([]control.Environme
 		}
 	}
 	return rows, nil
+}
+
+// named returns one app, or all for "".
+func (n *Node) named(name string) ([]*app, error) {
+	if name == "" {
+		return n.sortedApps(), nil
+	}
+	a := n.known(name)
+	if a == nil {
+		return nil, unknown(name)
+	}
+	return []*app{a}, nil
+}
+
+// Schedules lists the schedules of an app, or of all.
+func (n *Node) Schedules(_ context.Context, name string) ([]control.Schedule, error) {
+	apps, err := n.named(name)
+	if err != nil {
+		return nil, err
+	}
+	rows := []control.Schedule{}
+	for _, a := range apps {
+		known := map[string]schedule.Status{}
+		for _, s := range n.schedules.List(a.name) {
+			known[s.Name] = s
+		}
+		schedules := a.current().Manifest.Schedules
+		for i, s := range schedules {
+			name := schedule.Name(schedules, i)
+			status := known[name]
+			rows = append(rows, control.Schedule{App: a.name, Name: name, Cron: s.Cron, Zone: cmp.Or(s.Zone, "UTC"),
+				Next: orNil(status.Next), Last: orNil(status.Last), TookMS: status.Took.Milliseconds(), Result: status.Result})
+		}
+	}
+	return rows, nil
+}
+
+func orNil(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
 }
 
 // Logs reads the kept output of an app's environments.
