@@ -51,6 +51,9 @@ func (p *place) Dial(ctx context.Context) (net.Conn, error) {
 	if port := p.direct(); port > 0 {
 		box, _ := p.address()
 		if conn, err := box.Dial(ctx, port); !errors.Is(err, syscall.ECONNREFUSED) {
+			if err == nil {
+				p.environment.direct.Store(true)
+			}
 			return conn, p.explain(ctx, port, err)
 		}
 	}
@@ -66,7 +69,7 @@ func (p *place) direct() int {
 }
 
 func (p *place) Late() {
-	if p.direct() == 0 {
+	if !p.environment.direct.Load() {
 		return
 	}
 	const why = "did not answer in time"

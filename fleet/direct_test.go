@@ -70,6 +70,11 @@ func TestLateFunctionIsEnded(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			w.Use(rel)
 			p := w.acquire("GET /")
+			conn, err := p.Dial(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
 			p.Late()
 			sleep(time.Second)
 			select {

@@ -32,6 +32,7 @@ type environment struct {
 	over       chan struct{} // closed by ledger.ended
 	gone       chan struct{} // closed by ledger.gone, when nothing is left of it
 	awake      atomic.Bool   // written by become only: it is running
+	direct     atomic.Bool   // it is a function that takes requests itself
 
 	// Guarded by Fleet.mu.
 	state   lull.State // written by become only

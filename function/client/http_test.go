@@ -85,6 +85,22 @@ func (d direct) want(path string, status int, body string) {
 	}
 }
 
+// says waits until the process has logged something.
+func (d direct) says(text string) {
+	d.t.Helper()
+	deadline := time.After(patience)
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for !strings.Contains(d.log(), text) {
+		select {
+		case <-again.C:
+		case <-deadline:
+			d.t.Errorf("the log does not say %q", text)
+			return
+		}
+	}
+}
+
 // The event of a request is the one that programs get which poll for it.
 func TestNodeHTTPEvents(t *testing.T) {
 	t.Parallel()
@@ -223,9 +239,7 @@ func TestNodeHTTPFails(t *testing.T) {
 		t.Errorf("%+v", resp)
 	}
 	for _, said := range []string{"Invoke Error", "TypeError", "Function.ResponseSizeTooLarge: RequestId: ", "Runtime.MarshalError", "RequestTooLargeException"} {
-		if !strings.Contains(d.log(), said) {
-			t.Errorf("the log does not say %q", said)
-		}
+		d.says(said)
 	}
 }
 
@@ -271,6 +285,27 @@ func TestNodeHTTPEndsTheProcess(t *testing.T) {
 				t.Errorf("the log does not say %q", want.says)
 			}
 		})
+	}
+}
+
+// Who waits for one to end whose client has left, and which does not end, is told to come again.
+func TestNodeHTTPLeavesNobodyWaiting(t *testing.T) {
+	t.Parallel()
+	d := startDirect(t, `"timeout": 1000, "request": 1000, "response": 1000`, failing)
+	left, err := net.Dial("tcp", d.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(left, get("/never")); err != nil {
+		t.Fatal(err)
+	}
+	d.begin(`{"act":"/fine"}`) // taken, and waits as well: the first has begun
+	left.Close()
+	if resp, _ := d.send(get("/fine")); resp == nil || resp.StatusCode != 503 && resp.StatusCode != 504 || !resp.Close {
+		t.Errorf("answered %+v", resp)
+	}
+	if code := d.exit(); code != 1 {
+		t.Errorf("exited with %d", code)
 	}
 }
 

@@ -103,7 +103,7 @@ function start(invocation, run) {
 // over is called at the end of an invocation. If the process is to end with it, no other begins.
 function over(invocation) {
   clearTimeout(invocation.timer);
-  if (!alone || invocation.lastCode) return;
+  if (current !== invocation || invocation.lastCode) return;
   current = undefined;
   if (turns.length > 0) setImmediate(turns.shift());
 }

@@ -10,7 +10,7 @@ import { Invocation } from './invocation.mjs';
 import { printable } from './requests.mjs';
 
 const { env } = process;
-const MESSAGES = { 413: 'Request Too Long', 502: 'Internal Server Error', 504: 'Endpoint request timed out' };
+const MESSAGES = { 413: 'Request Too Long', 502: 'Internal Server Error', 503: 'Service Unavailable', 504: 'Endpoint request timed out' };
 const MAX_HEAD = 1 << 20;
 
 // listen opens the port that settings names, and resolves once it is open. If it cannot be, nothing is lost: requests then come
@@ -19,24 +19,38 @@ const MAX_HEAD = 1 << 20;
 export function listen(settings, handler, { alone, start, done }) {
   const server = http.createServer({ maxHeaderSize: MAX_HEAD, requestTimeout: 0, headersTimeout: 0, keepAliveTimeout: 0 });
   server.maxHeadersCount = 0;
+  const waiting = new Set(); // invocations whose turn has not come
+  // close is for a process that is about to end: who comes now is to find that out at once, and goes to the runtime.
+  let closing = false;
+  const close = () => {
+    closing = true;
+    server.close();
+    for (const invocation of waiting) invocation.finish(refusal(503, 'TooManyRequestsException'));
+  };
   // Connections do not keep the event loop busy: see work.mjs.
   server.on('connection', (socket) => socket.unref());
   server.on('request', (request, response) => read(request, response, settings.request, (body) => {
     const id = randomUUID();
     const event = { headers: headersOf(request, id, settings), value: eventOf(request, body, { app: env.AWS_LAMBDA_FUNCTION_NAME, id, now: new Date() }) };
     const sent = new Promise((resolve) => { response.once('close', resolve).once('finish', resolve); });
-    const end = (answer) => {
-      send(response, answer);
+    const invocation = new Invocation(event, alone, replies(id, settings.response), (answer) => {
+      waiting.delete(invocation);
+      if (invocation.lastCode) close();
+      send(response, answer, closing);
       done(invocation, sent);
-    };
-    const invocation = new Invocation(event, alone, replies(id, settings.response), end);
+    });
+    waiting.add(invocation);
+    // Its time runs from here, also while it waits for its turn. A process that has no other invocation is ended with one that is
+    // late, as it may never come back.
+    invocation.timer = setTimeout(() => {
+      if (alone && !waiting.has(invocation)) invocation.lastCode = 1;
+      invocation.finish(late(id, settings.timeout));
+    }, settings.timeout).unref();
     start(invocation, () => {
-      if (response.destroyed) { // its client left while it waited
-        invocation.finish();
-        return;
-      }
-      invocation.timer = setTimeout(() => late(invocation, settings.timeout), settings.timeout).unref();
-      invocation.run(handler);
+      waiting.delete(invocation);
+      if (invocation.ended) done(invocation, sent);
+      else if (response.destroyed) invocation.finish(); // its client left
+      else invocation.run(handler);
     });
   }));
   return new Promise((resolve) => {
@@ -98,11 +112,8 @@ function replies(id, limit) {
   };
 }
 
-// late ends an invocation whose time is up. A process that has no other is ended with it, as it may never come back.
-function late(invocation, timeout) {
-  if (invocation.ended) return;
-  if (invocation.alone) invocation.lastCode = 1;
-  invocation.finish(refusal(504, 'Sandbox.Timedout', `${invocation.id} Task timed out after ${(timeout / 1000).toFixed(2)} seconds`));
+function late(id, timeout) {
+  return refusal(504, 'Sandbox.Timedout', `${id} Task timed out after ${(timeout / 1000).toFixed(2)} seconds`);
 }
 
 // refusal is what the client gets instead of an answer. What was wrong is for the log only.
@@ -111,9 +122,10 @@ function refusal(status, type, reason) {
   return { status, headers: ['Content-Type', 'application/json', 'X-Amzn-Errortype', printable(type)], body: `{"message":"${MESSAGES[status]}"}\n` };
 }
 
-function send(response, answer) {
+function send(response, answer, last) {
   if (!answer || response.destroyed) return;
   const { status, headers, body } = answer;
+  if (last) headers.push('Connection', 'close');
   if (status === 204 || status === 304) {
     response.writeHead(status, headers).end();
     return;
