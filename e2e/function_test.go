@@ -222,3 +222,58 @@ export const handler = async (event) => {
 		t.Errorf("%+v", up)
 	}
 }
+
+// An event that was acknowledged is not lost when the node is killed: what had not been done is done by the node after it.
+func TestEventsOutliveAKill(t *testing.T) {
+	t.Parallel()
+	s, binary, dir := ownProgram(t)
+	app := copyApp(t, "function-node", nil)
+	writeFile(t, filepath.Join(app, "index.mjs"), []byte(`
+export const handler = async ({ number }) => {
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  console.log('done ' + number + '.');
+};
+`))
+	writeFile(t, filepath.Join(app, "lull.yaml"), []byte("function: {handler: index.handler, runtime: nodejs20.x}\nscale: {max: 1}\n"))
+	s.deploy(app, "worker")
+	const events = 30
+	for number := range events {
+		s.send("worker", fmt.Sprintf(`{"number": %d}`, number))
+	}
+	s.Kill()
+
+	s = ownNode(t, binary, dir)
+	eventually(t, time.Minute, "all events are done", func() (bool, any) {
+		logs := s.logs("worker")
+		for number := range events {
+			if line := fmt.Sprintf("done %d.", number); !strings.Contains(logs, line) {
+				return false, line
+			}
+		}
+		return true, nil
+	})
+	s.end(binary)
+}
+
+// send invokes a function asynchronously, which must be acknowledged.
+func (s *stage) send(app, payload string) {
+	s.t.Helper()
+	token, err := s.Token()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(within(s.t, time.Minute), http.MethodPost, s.API+"/2015-03-31/functions/"+app+"/invocations", strings.NewReader(payload))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("X-Amz-Invocation-Type", "Event")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusAccepted {
+		s.t.Fatalf("%s", resp.Status)
+	}
+}
