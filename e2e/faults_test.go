@@ -246,11 +246,23 @@ func TestKilledSandboxes(t *testing.T) {
 				if r.err != nil || r.Status != http.StatusOK && !late {
 					t.Errorf("the request that woke it was answered with %d %v", r.Status, r.err)
 				}
+				if killed { // a request that it gets before the node knows would be lost with it
+					s.awaitNotRunning(app, environment)
+				}
 			}
 			s.checkAnswered(app)
 		})
 	}
 	s.end(binary)
+}
+
+// awaitNotRunning waits until the node knows that an environment does not run.
+func (s *stage) awaitNotRunning(app, environment string) {
+	s.t.Helper()
+	eventually(s.t, 10*time.Second, environment+" does not run", func() (bool, any) {
+		all := s.environments(app)
+		return !slices.ContainsFunc(all, func(e rig.Environment) bool { return e.ID == environment && e.State == "running" }), all
+	})
 }
 
 // hasWoken reports whether the node says that the environment has come back from disk.
