@@ -332,7 +332,9 @@ func TestRestoreThatHangs(t *testing.T) {
 		}
 		asleep = s.awaitState("numbers", "hibernated")
 		stopped := make(chan bool, 1)
-		go func() { stopped <- s.catch(binary, asleep.ID, "waking", syscall.SIGSTOP) }()
+		go func() {
+			stopped <- s.catch(binary, asleep.ID, "waking", syscall.SIGSTOP) && !s.freed(binary, asleep.ID)
+		}()
 		began = time.Now()
 		a = s.checkAnswered("numbers")
 		caught = <-stopped
@@ -345,6 +347,32 @@ func TestRestoreThatHangs(t *testing.T) {
 		}
 	}
 	s.end(binary)
+}
+
+// freed lets a stopped sandbox go on if it was back already when it was stopped, which the node says in a moment, and reports
+// whether it was.
+func (s *stage) freed(binary, environment string) bool {
+	s.t.Helper()
+	look, deadline := time.NewTicker(20*time.Millisecond), time.NewTimer(2*time.Second)
+	defer look.Stop()
+	defer deadline.Stop()
+	for {
+		up, err := s.Environments(s.t.Context(), "")
+		if err != nil {
+			s.t.Error(err)
+		}
+		if slices.ContainsFunc(up, func(e rig.Environment) bool { return e.ID == environment && e.State == "running" }) {
+			for _, pid := range rig.Sentries(binary, environment) {
+				_ = syscall.Kill(pid, syscall.SIGCONT)
+			}
+			return true
+		}
+		select {
+		case <-look.C:
+		case <-deadline.C:
+			return false
+		}
+	}
 }
 
 // The node is killed in each state of an environment, and started again over the same data: it answers, and what was on

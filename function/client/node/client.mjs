@@ -154,11 +154,13 @@ const forget = onEmpty(() => thrown(new RuntimeError('NodeJsExit', 'the function
 const handler = await load(env.LAMBDA_TASK_ROOT ?? process.cwd(), env._HANDLER ?? '');
 forget();
 started = true;
+const connections = Array.from({ length: concurrency }, (_, i) => (i === 0 ? first : new Connection(address(env))));
 if (env.LULL_FUNCTION_HTTP && !isStreaming(handler)) {
+  const quit = () => connections.forEach((connection) => connection.close());
   const done = (invocation, sent) => {
     over(invocation);
     if (invocation.lastCode) leave(sent, invocation.lastCode);
   };
-  await listen(JSON.parse(env.LULL_FUNCTION_HTTP), handler, { alone, start, done });
+  await listen(JSON.parse(env.LULL_FUNCTION_HTTP), handler, { alone, start, quit, done });
 }
-for (let i = 0; i < concurrency; i++) serve(i === 0 ? first : new Connection(address(env)), handler);
+for (const connection of connections) serve(connection, handler);

@@ -19,6 +19,7 @@ export class Connection {
   #socket;
   #connecting;
   #waiting = []; // requests without a response, in the order they were sent
+  #closed = false;
 
   constructor(to) {
     this.#address = to;
@@ -30,6 +31,13 @@ export class Connection {
     const response = this.#expect(request);
     this.#write(request);
     return response;
+  }
+
+  // close ends the connection at once; what waits for a response gets none. Nothing is sent after it.
+  close() {
+    this.#closed = true;
+    this.#waiting = [];
+    this.#socket?.destroy();
   }
 
   // open begins a request that is written piece by piece. It cannot be sent again: lost is called if the connection ends, or
@@ -140,7 +148,7 @@ export class Connection {
   }
 
   #lost(socket) {
-    if (this.#socket !== socket) return;
+    if (this.#socket !== socket || this.#closed) return;
     this.#socket = undefined;
     const error = new Error('the connection to the Runtime API was lost');
     const kept = [];

@@ -15,15 +15,17 @@ const MAX_HEAD = 1 << 20;
 
 // listen opens the port that settings names, and resolves once it is open. If it cannot be, nothing is lost: requests then come
 // by the Runtime API. settings are { port, timeout (ms), request, response (bytes) }. start(invocation, run) calls run when it
-// is the invocation's turn; done(invocation, sent) is called after it, with a promise for the end of its answer.
-export function listen(settings, handler, { alone, start, done }) {
+// is the invocation's turn; done(invocation, sent) is called after it, with a promise for the end of its answer. quit is called
+// before the answer to the last one: the process is about to end, and must not be handed another.
+export function listen(settings, handler, { alone, start, quit, done }) {
   const server = http.createServer({ maxHeaderSize: MAX_HEAD, requestTimeout: 0, headersTimeout: 0, keepAliveTimeout: 0 });
   server.maxHeadersCount = 0;
   const waiting = new Set(); // invocations whose turn has not come
-  // close is for a process that is about to end: who comes now is to find that out at once, and goes to the runtime.
+  // Who comes from now on is to find out at once that the process ends, and goes to the runtime.
   let closing = false;
   const close = () => {
     closing = true;
+    quit();
     server.close();
     for (const invocation of waiting) invocation.finish(refusal(503, 'TooManyRequestsException'));
   };
