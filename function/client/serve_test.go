@@ -19,6 +19,7 @@ import (
 func TestServe(t *testing.T) {
 	for _, test := range []struct{ name, file, object, code string }{
 		{"WSGI", "main.py", "app", "def app(environ, start):\n    start('200 OK', [('Content-Type', 'text/plain')])\n    return [b'served']"},
+		{"WSGI without a server", "main.py", "app", "import sys\nsys.modules['waitress'] = None\ndef app(environ, start):\n    start('200 OK', [])\n    return [b'served']"},
 		{"factory", "main.py", "make", "def make():\n    def app(environ, start):\n        start('200 OK', [])\n        return [b'served']\n    return app"},
 		{"Flask", "web/main.py", "app", "from flask import Flask\napp = Flask(__name__)\n@app.get('/')\ndef home(): return 'served'"},
 		{"FastAPI", "main.py", "app", "from fastapi import FastAPI\nfrom fastapi.responses import PlainTextResponse\napp = FastAPI()\n@app.get('/')\ndef home(): return PlainTextResponse('served')"},

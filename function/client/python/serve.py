@@ -10,6 +10,7 @@ import runpy
 import sys
 
 import lull_path
+import lull_wsgi  # here, because this directory leaves sys.path before the app comes
 from lull_kind import application
 
 HOST = "0.0.0.0"
@@ -58,8 +59,6 @@ def serve_wsgi(app, port):
     try:
         import waitress
     except ImportError:
-        import lull_wsgi
-
         lull_wsgi.serve(app, HOST, port)
     else:
         waitress.serve(app, host=HOST, port=port, threads=8)
