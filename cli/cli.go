@@ -119,7 +119,7 @@ func (a *app) root() *cobra.Command {
 	)
 	root.AddCommand(
 		a.initCommand(), a.deployCommand(), a.rollbackCommand(), a.rmCommand(),
-		a.appsCommand(), a.psCommand(), a.logsCommand(), a.releasesCommand(),
+		a.appsCommand(), a.psCommand(), a.logsCommand(), a.releasesCommand(), a.eventsCommand(),
 		a.serveCommand(), a.doctorCommand(),
 		a.versionCommand(),
 	)

@@ -24,7 +24,8 @@ type fakeNode struct {
 
 	mu   sync.Mutex
 	apps map[string]*fakeApp
-	gone chan struct{} // closed when a slow deploy has been given up
+	done map[string]bool // events that were delivered or removed
+	gone chan struct{}   // closed when a slow deploy has been given up
 }
 
 type fakeApp struct {
@@ -33,7 +34,7 @@ type fakeApp struct {
 }
 
 func newFakeNode(dir string) *fakeNode {
-	return &fakeNode{dir: dir, start: time.Now(), apps: map[string]*fakeApp{}, gone: make(chan struct{})}
+	return &fakeNode{dir: dir, start: time.Now(), apps: map[string]*fakeApp{}, done: map[string]bool{}, gone: make(chan struct{})}
 }
 
 func (n *fakeNode) Deploy(ctx context.Context, req control.DeployRequest, emit func(control.Event)) (control.Deployed, error) {
@@ -196,6 +197,47 @@ func (n *fakeNode) Schedules(_ context.Context, name string) ([]control.Schedule
 	at := n.start
 	return []control.Schedule{{App: name, Name: "tick", Cron: "@hourly", Zone: "Europe/Berlin", Next: &at, Last: &at, TookMS: 1500, Result: "ok"},
 		{App: name, Name: "schedule-2", Cron: "0 0 30 2 *", Zone: "UTC"}}, nil
+}
+
+// Events has those of every app: one that waits, and two dead letters until they are dealt with.
+func (n *fakeNode) Events(_ context.Context, name string) ([]control.QueuedEvent, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if name == "" {
+		return nil, nil
+	}
+	if _, err := n.app(name); err != nil {
+		return nil, err
+	}
+	at := n.start
+	rows := []control.QueuedEvent{{App: name, ID: "waits-1", State: control.EventWaiting, Accepted: at, Due: &at, Attempts: 1, LastError: "not now"}}
+	for _, id := range []string{"dead-1", "dead-2"} {
+		if !n.done[id] {
+			rows = append(rows, control.QueuedEvent{App: name, ID: id, State: control.EventDead, Accepted: at, Dead: &at, Attempts: 3, LastError: "it failed\nagain"})
+		}
+	}
+	return rows, nil
+}
+
+func (n *fakeNode) EventPayload(_ context.Context, _, id string) (control.EventPayload, error) {
+	if id == "nothing" {
+		return control.EventPayload{}, &lull.Error{Kind: lull.KindNotFound, Message: "chat has no event nothing"}
+	}
+	return control.EventPayload{Event: `{"order": 7}`, ClientContext: `{"custom": {}}`}, nil
+}
+
+func (n *fakeNode) RetryEvent(ctx context.Context, app, id string) error {
+	return n.RemoveEvent(ctx, app, id)
+}
+
+func (n *fakeNode) RemoveEvent(_ context.Context, app, id string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.done[id] || id == "nothing" {
+		return &lull.Error{Kind: lull.KindNotFound, Message: app + " has no event " + id}
+	}
+	n.done[id] = true
+	return nil
 }
 
 func (n *fakeNode) Logs(ctx context.Context, name string, q control.LogQuery, fn func(control.LogEntry) error) error {

@@ -50,6 +50,35 @@ func (a *api) schedules(w *answer, r *http.Request) error {
 	return writeList(w, schedules, err)
 }
 
+func (a *api) events(w *answer, r *http.Request) error {
+	events, err := a.node.Events(r.Context(), r.URL.Query().Get("app"))
+	return writeList(w, events, err)
+}
+
+func (a *api) eventPayload(w *answer, r *http.Request) error {
+	payload, err := a.node.EventPayload(r.Context(), r.PathValue("app"), r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, payload)
+}
+
+func (a *api) retryEvent(w *answer, r *http.Request) error {
+	return done(w, a.node.RetryEvent(r.Context(), r.PathValue("app"), r.PathValue("id")))
+}
+
+func (a *api) removeEvent(w *answer, r *http.Request) error {
+	return done(w, a.node.RemoveEvent(r.Context(), r.PathValue("app"), r.PathValue("id")))
+}
+
+// done answers that there is nothing more to say.
+func done(w *answer, err error) error {
+	if err == nil {
+		w.WriteHeader(http.StatusNoContent)
+	}
+	return err
+}
+
 // writeList answers with a list, which is [] and not null when it is empty.
 func writeList[T any](w *answer, list []T, err error) error {
 	if err != nil {
@@ -62,11 +91,7 @@ func writeList[T any](w *answer, list []T, err error) error {
 }
 
 func (a *api) remove(w *answer, r *http.Request) error {
-	if err := a.node.Remove(r.Context(), r.PathValue("app")); err != nil {
-		return err
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return done(w, a.node.Remove(r.Context(), r.PathValue("app")))
 }
 
 // rollbackRequest is the body of a rollback.
@@ -84,11 +109,11 @@ func (a *api) rollback(w *answer, r *http.Request) error {
 	}
 	s := startStream(w)
 	defer s.stop()
-	done, err := a.node.Rollback(r.Context(), r.PathValue("app"), request.Release, s.event)
+	deployed, err := a.node.Rollback(r.Context(), r.PathValue("app"), request.Release, s.event)
 	if err != nil {
 		return err
 	}
-	return s.send(line{Done: &done})
+	return s.send(line{Done: &deployed})
 }
 
 // readJSON reads a small body strictly: a misspelt field must not be passed over.

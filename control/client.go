@@ -61,6 +61,28 @@ func (c *Client) Schedules(ctx context.Context, app string) (schedules []Schedul
 	return schedules, c.fetch(ctx, "/v1/schedules", ofApp(app), &schedules)
 }
 
+// Events is Node.Events.
+func (c *Client) Events(ctx context.Context, app string) (events []QueuedEvent, err error) {
+	return events, c.fetch(ctx, "/v1/events", ofApp(app), &events)
+}
+
+// EventPayload is Node.EventPayload.
+func (c *Client) EventPayload(ctx context.Context, app, id string) (payload EventPayload, err error) {
+	return payload, c.fetch(ctx, eventPath(app, id), nil, &payload)
+}
+
+// RetryEvent is Node.RetryEvent.
+func (c *Client) RetryEvent(ctx context.Context, app, id string) error {
+	return c.order(ctx, http.MethodPost, eventPath(app, id)+"/retry")
+}
+
+// RemoveEvent is Node.RemoveEvent.
+func (c *Client) RemoveEvent(ctx context.Context, app, id string) error {
+	return c.order(ctx, http.MethodDelete, eventPath(app, id))
+}
+
+func eventPath(app, id string) string { return appPath(app, "/events/"+url.PathEscape(id)) }
+
 // ofApp is the query for what belongs to an app, or to all for "".
 func ofApp(app string) url.Values {
 	query := url.Values{}
@@ -77,11 +99,7 @@ func (c *Client) NodeInfo(ctx context.Context) (info NodeInfo, err error) {
 
 // Remove is Node.Remove.
 func (c *Client) Remove(ctx context.Context, app string) error {
-	answer, err := c.call(ctx, call{method: http.MethodDelete, path: appPath(app, "")})
-	if err != nil {
-		return err
-	}
-	return answer.Body.Close()
+	return c.order(ctx, http.MethodDelete, appPath(app, ""))
 }
 
 // Rollback is Node.Rollback.
@@ -133,6 +151,15 @@ func (c *Client) fetch(ctx context.Context, path string, query url.Values, into 
 		return c.broken(ctx, fmt.Errorf("%w: %w", errBroken, err))
 	}
 	return nil
+}
+
+// order sends a request whose answer says nothing.
+func (c *Client) order(ctx context.Context, method, path string) error {
+	answer, err := c.call(ctx, call{method: method, path: path})
+	if err != nil {
+		return err
+	}
+	return answer.Body.Close()
 }
 
 // call sends a request. It returns an answer that is a success, whose body the caller must close, or an error.

@@ -55,6 +55,26 @@ func (n *fakeNode) Schedules(_ context.Context, app string) ([]Schedule, error) 
 	return []Schedule{{App: app, Name: "tick", Cron: "@hourly", Zone: "UTC", Next: &at}}, nil
 }
 
+func (n *fakeNode) Events(_ context.Context, app string) ([]QueuedEvent, error) {
+	at := time.Unix(2, 0).UTC()
+	return []QueuedEvent{{App: app, ID: "e1", State: EventDead, Accepted: at, Dead: &at, Attempts: 3, LastError: "no"}}, nil
+}
+
+func (n *fakeNode) EventPayload(_ context.Context, app, id string) (EventPayload, error) {
+	n.asked = app + " " + id
+	return EventPayload{Event: `{"a":"<&>"}`}, n.err
+}
+
+func (n *fakeNode) RetryEvent(_ context.Context, app, id string) error {
+	n.asked = "retry " + app + " " + id
+	return n.err
+}
+
+func (n *fakeNode) RemoveEvent(_ context.Context, app, id string) error {
+	n.asked = "remove " + app + " " + id
+	return n.err
+}
+
 func (n *fakeNode) Environments(_ context.Context, app string) ([]Environment, error) {
 	n.asked = app
 	return n.environments, n.err

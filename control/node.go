@@ -37,6 +37,15 @@ type Node interface {
 	// Schedules lists the schedules of one app, or of all for "".
 	Schedules(ctx context.Context, app string) ([]Schedule, error)
 
+	// Events lists the asynchronous invocations of one function, or of all for "": dead letters, and those that are not done.
+	Events(ctx context.Context, app string) ([]QueuedEvent, error)
+	// EventPayload returns what an event carries.
+	EventPayload(ctx context.Context, app, id string) (EventPayload, error)
+	// RetryEvent delivers an event now, a dead letter as if it were new.
+	RetryEvent(ctx context.Context, app, id string) error
+	// RemoveEvent deletes a dead letter, or an event that waits.
+	RemoveEvent(ctx context.Context, app, id string) error
+
 	// Logs calls fn, never concurrently, for each entry the query asks for, oldest first. It returns when there are no
 	// more, when ctx ends, or with the first error of fn.
 	Logs(ctx context.Context, app string, query LogQuery, fn func(LogEntry) error) error

@@ -68,6 +68,31 @@ type Schedule struct {
 	Result string     `json:"result,omitempty"` // of the last call: ok, or what went wrong; "" if there was none since the node's start
 }
 
+// QueuedEvent is a row of "lull events": an asynchronous invocation of a function.
+type QueuedEvent struct {
+	App       string     `json:"app"`
+	ID        string     `json:"id"`
+	State     string     `json:"state"` // EventWaiting, EventDelivering or EventDead
+	Accepted  time.Time  `json:"accepted"`
+	Due       *time.Time `json:"due,omitempty"`  // when it is tried next; nil of one that is being delivered or dead
+	Dead      *time.Time `json:"dead,omitempty"` // when it was given up
+	Attempts  int        `json:"attempts"`       // that the function has failed
+	LastError string     `json:"lastError,omitempty"`
+}
+
+// States of a QueuedEvent.
+const (
+	EventWaiting    = "waiting"
+	EventDelivering = "delivering"
+	EventDead       = "dead" // given up: a dead letter
+)
+
+// EventPayload is what an asynchronous invocation carries: JSON, as it was sent.
+type EventPayload struct {
+	Event         string `json:"event"`
+	ClientContext string `json:"clientContext,omitempty"`
+}
+
 // NodeInfo describes a node.
 type NodeInfo struct {
 	Version  string   `json:"version"`

@@ -59,14 +59,20 @@ func TestSocketIO(t *testing.T) {
 	t.Parallel()
 	s := sharedNode(t)
 	s.deploy("apps/socketio", "rooms")
+	s.talk("rooms")
+}
 
+// talk lets two clients of Socket.IO talk in a room of the app.
+func (s *stage) talk(app string) {
+	t := s.t
+	t.Helper()
 	client := filepath.Join(t.TempDir(), "client")
 	if err := os.CopyFS(client, os.DirFS("clients/socketio")); err != nil {
 		t.Fatal(err)
 	}
 	command(t, client, "npm", "ci", "--no-audit", "--no-fund")
 	address, _, _ := strings.Cut(s.HTTP, ":")
-	said := decode[map[string]any](t, command(t, client, "node", "talk.js", s.URL("rooms", "/"), address))
+	said := decode[map[string]any](t, command(t, client, "node", "talk.js", s.URL(app, "/"), address))
 	upgraded := []any{"polling", "websocket"}
 	if diff := cmp.Diff(map[string]any{"first": upgraded, "second": upgraded, "text": "hello"}, said); diff != "" {
 		t.Errorf("what the clients report (-want +got):\n%s", diff)

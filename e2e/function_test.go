@@ -277,3 +277,80 @@ func (s *stage) send(app, payload string) {
 		s.t.Fatalf("%s", resp.Status)
 	}
 }
+
+// An event that its function failed on is kept, can be looked at, and is delivered again when somebody says so.
+func TestDeadLetters(t *testing.T) {
+	t.Parallel()
+	s := sharedNode(t)
+	s.deploy(copyApp(t, "function-node", map[string]string{
+		"index.mjs": "const seen = new Set();\nexport const handler = async ({ order }) => {\n" +
+			"  if (!seen.has(order)) { seen.add(order); throw new Error('no paper'); }\n  console.log('printed ' + order + '.');\n};\n",
+		"lull.yaml": "function: {handler: index.handler, runtime: nodejs20.x, retries: 0}\nscale: {max: 1}\n"}), "printer")
+	for order := range 2 {
+		s.send("printer", fmt.Sprintf(`{"order": %d}`, order))
+	}
+	type event struct{ ID, State, LastError string }
+	list := func() []event { return decode[[]event](t, s.command("events", "printer", "--json").Stdout) }
+	eventually(t, 20*time.Second, "both events are dead", func() (bool, any) {
+		events := list()
+		return len(events) == 2 && events[0].State == "dead" && events[1].State == "dead", events
+	})
+	first := list()[0]
+	if !strings.Contains(first.LastError, "no paper") {
+		t.Errorf("%+v", first)
+	}
+	if shown := s.command("events", "printer", "show", first.ID); shown.Code != 0 || !strings.Contains(shown.Stdout, `{"order": `) {
+		t.Errorf("%s", shown)
+	}
+	if again := s.command("events", "printer", "retry", "--all"); again.Code != 0 {
+		t.Errorf("%s", again)
+	}
+	eventually(t, 20*time.Second, "both orders are printed", func() (bool, any) {
+		logs := s.logs("printer")
+		return strings.Contains(logs, "printed 0.") && strings.Contains(logs, "printed 1.") && len(list()) == 0, logs
+	})
+}
+
+// The event formats of REST APIs and load balancers, asleep and awake.
+func TestOtherPayloads(t *testing.T) {
+	t.Parallel()
+	s := sharedNode(t)
+	for payload, answer := range map[string]string{
+		"1.0": "multiValueHeaders: { 'Set-Cookie': ['a=1', 'b=2'] }, headers: { 'x-format': event.version + ' ' + event.resource }",
+		"alb": "headers: { 'Set-Cookie': 'a=1', 'x-format': event.requestContext.elb.targetGroupArn.split(':')[1] + ' ' + typeof event.version }, statusDescription: '202 Accepted'",
+	} {
+		app := "payload-" + strings.Trim(payload, ".0")
+		s.deploy(copyApp(t, "function-node", map[string]string{
+			"index.mjs": "export const handler = async (event) => ({ statusCode: 202, " + answer + ",\n" +
+				"  body: JSON.stringify([event.httpMethod, event.path, event.queryStringParameters.q, event.headers['x-one'] ?? event.headers['X-One'], event.body]) });\n",
+			"lull.yaml": "function: {handler: index.handler, runtime: nodejs20.x, payload: \"" + payload + "\"}\nidle: {pause: 300ms, hibernate: 900ms}\n"}), app)
+		for _, state := range []string{"running", "hibernated"} {
+			s.awaitState(app, state)
+			req, err := http.NewRequestWithContext(within(t, 20*time.Second), http.MethodPost, s.URL(app, "/a/b?q=1"), strings.NewReader(`{"x":1}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("X-One", "1")
+			req.Header.Set("Content-Type", "application/json")
+			resp, err := s.Client().Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if string(body) != `["POST","/a/b","1","1","{\"x\":1}"]` || resp.StatusCode != http.StatusAccepted || err != nil {
+				t.Errorf("%s, %s: %s %s %v", payload, state, resp.Status, body, err)
+			}
+			want, cookies := "1.0 /{proxy+}", []string{"a=1", "b=2"}
+			if payload == "alb" {
+				want, cookies = "aws undefined", []string{"a=1"}
+			}
+			if got := resp.Header.Get("X-Format"); got != want {
+				t.Errorf("%s, %s: %q", payload, state, got)
+			}
+			if diff := cmp.Diff(cookies, resp.Header.Values("Set-Cookie")); diff != "" {
+				t.Errorf("%s, %s: %s", payload, state, diff)
+			}
+		}
+	}
+}

@@ -68,6 +68,55 @@ func (n *Node) invokeEvent(ctx context.Context, app, id string, payload store.Pa
 	return "", err
 }
 
+// Events lists the asynchronous invocations of a function, or of all.
+func (n *Node) Events(_ context.Context, name string) ([]control.QueuedEvent, error) {
+	apps, err := n.named(name)
+	if err != nil {
+		return nil, err
+	}
+	rows := []control.QueuedEvent{}
+	for _, a := range apps {
+		for _, e := range n.events.List(a.name) {
+			row := control.QueuedEvent{App: a.name, ID: e.ID, State: control.EventWaiting, Accepted: e.Accepted, Attempts: e.Attempts, LastError: e.LastErr}
+			switch {
+			case !e.Buried.IsZero():
+				row.State, row.Dead = control.EventDead, &e.Buried
+			case e.Delivering:
+				row.State = control.EventDelivering
+			default:
+				row.Due = &e.Due
+			}
+			rows = append(rows, row)
+		}
+	}
+	return rows, nil
+}
+
+// EventPayload returns what an asynchronous invocation carries.
+func (n *Node) EventPayload(ctx context.Context, name, id string) (control.EventPayload, error) {
+	if n.known(name) == nil {
+		return control.EventPayload{}, unknown(name)
+	}
+	payload, err := n.events.Payload(ctx, name, id)
+	return control.EventPayload{Event: string(payload.Event), ClientContext: string(payload.ClientContext)}, err
+}
+
+// RetryEvent has an asynchronous invocation made now.
+func (n *Node) RetryEvent(ctx context.Context, name, id string) error {
+	if n.known(name) == nil {
+		return unknown(name)
+	}
+	return n.events.Retry(ctx, name, id)
+}
+
+// RemoveEvent deletes an asynchronous invocation.
+func (n *Node) RemoveEvent(ctx context.Context, name, id string) error {
+	if n.known(name) == nil {
+		return unknown(name)
+	}
+	return n.events.Remove(ctx, name, id)
+}
+
 // Function finds a function by its app's name, for the invoker.
 func (n *Node) Function(name string) (function.Target, error) {
 	a := n.known(name)

@@ -69,7 +69,11 @@ func (s *Store) UpdateEvent(ctx context.Context, event Event) error {
 // EventPayload returns what an event carries.
 func (s *Store) EventPayload(ctx context.Context, app, id string) (Payload, error) {
 	var payload Payload
-	data, err := s.events.get(ctx, app+"."+id+".payload")
+	var data []byte
+	var err error
+	if lull.ValidName(app) && validID(id) {
+		data, err = s.events.get(ctx, app+"."+id+".payload")
+	}
 	if err == nil && data == nil {
 		return payload, &lull.Error{Kind: lull.KindNotFound, Message: fmt.Sprintf("%s has no event %s", app, id)}
 	}

@@ -81,8 +81,8 @@ type line struct {
 
 type entry struct {
 	store.Event
-	under bool          // way: being delivered
-	pause time.Duration // the last one for want of a place
+	delivering bool
+	pause      time.Duration // the last one for want of a place
 }
 
 // Open takes up the events that the store has and begins to deliver. The caller must Close it.
@@ -140,65 +140,107 @@ func (q *Queue) Forget(app string) {
 	delete(q.apps, app)
 }
 
-// Waiting counts the events of an app that are not done.
-func (q *Queue) Waiting(app string) int {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if l := q.apps[app]; l != nil {
-		return len(l.waiting)
-	}
-	return 0
+// Status is an event as the queue has it.
+type Status struct {
+	store.Event
+	Delivering bool // an attempt is being made
 }
 
-// Buried returns the dead letters of an app, the oldest first.
-func (q *Queue) Buried(app string) []store.Event {
+// List returns the events of an app: its dead letters, the oldest first, and then those that wait or are being delivered, by
+// the time they were accepted.
+func (q *Queue) List(app string) []Status {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if l := q.apps[app]; l != nil {
-		return slices.Clone(l.buried)
+	l := q.apps[app]
+	if l == nil {
+		return nil
 	}
-	return nil
+	var all []Status
+	for _, event := range l.buried {
+		all = append(all, Status{Event: event})
+	}
+	for _, e := range l.waiting {
+		all = append(all, Status{Event: e.Event, Delivering: e.delivering})
+	}
+	return all
 }
 
-// Requeue tries a dead letter again, as if it had just been accepted.
-func (q *Queue) Requeue(ctx context.Context, app, id string) error {
-	event, err := q.unbury(app, id)
+// Payload returns what an event carries.
+func (q *Queue) Payload(ctx context.Context, app, id string) (store.Payload, error) {
+	return q.config.Store.EventPayload(ctx, app, id)
+}
+
+// Retry delivers an event now: a dead letter as if it had just been accepted, one that waits without waiting any longer.
+func (q *Queue) Retry(ctx context.Context, app, id string) error {
+	e, err := q.claim(app, id)
 	if err != nil {
 		return err
 	}
 	now := time.Now().UTC()
-	event.Accepted, event.Due, event.Attempts, event.Buried, event.LastErr = now, now, 0, time.Time{}, ""
-	if err := q.config.Store.UpdateEvent(ctx, event); err != nil {
+	again := e.Event
+	again.Due = now
+	if !again.Buried.IsZero() {
+		again.Accepted, again.Attempts, again.Buried, again.LastErr = now, 0, time.Time{}, ""
+	}
+	if err := q.config.Store.UpdateEvent(ctx, again); err != nil {
+		q.give(e)
 		return err
 	}
-	q.mu.Lock()
-	l := q.line(app)
-	l.waiting = append(l.waiting, &entry{Event: event})
-	q.mu.Unlock()
-	q.wake()
+	q.give(&entry{Event: again})
 	return nil
 }
 
-// Remove deletes a dead letter.
+// Remove deletes an event: a dead letter, or one that waits.
 func (q *Queue) Remove(ctx context.Context, app, id string) error {
-	if _, err := q.unbury(app, id); err != nil {
+	e, err := q.claim(app, id)
+	if err != nil {
 		return err
 	}
-	return q.config.Store.RemoveEvent(ctx, app, id)
+	if err := q.config.Store.RemoveEvent(ctx, app, id); err != nil {
+		q.give(e)
+		return err
+	}
+	return nil
 }
 
-func (q *Queue) unbury(app, id string) (store.Event, error) {
+// claim takes an event that is not being delivered out of its line.
+func (q *Queue) claim(app, id string) (*entry, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if l := q.apps[app]; l != nil {
-		for i, event := range l.buried {
-			if event.ID == id {
-				l.buried = slices.Delete(l.buried, i, i+1)
-				return event, nil
-			}
-		}
+	l := q.apps[app]
+	if l == nil {
+		l = &line{}
 	}
-	return store.Event{}, &lull.Error{Kind: lull.KindNotFound, Message: fmt.Sprintf("%s has no dead letter %s", app, id)}
+	if i := slices.IndexFunc(l.buried, func(event store.Event) bool { return event.ID == id }); i >= 0 {
+		e := &entry{Event: l.buried[i]}
+		l.buried = slices.Delete(l.buried, i, i+1)
+		return e, nil
+	}
+	i := slices.IndexFunc(l.waiting, func(e *entry) bool { return e.ID == id })
+	switch {
+	case i < 0:
+		return nil, &lull.Error{Kind: lull.KindNotFound, Message: fmt.Sprintf("%s has no event %s", app, id)}
+	case l.waiting[i].delivering:
+		return nil, &lull.Error{Kind: lull.KindConflict, Message: fmt.Sprintf("event %s is just being delivered", id)}
+	}
+	e := l.waiting[i]
+	l.waiting = slices.Delete(l.waiting, i, i+1)
+	return e, nil
+}
+
+// give puts an event where it belongs, after claim.
+func (q *Queue) give(e *entry) {
+	q.mu.Lock()
+	l := q.line(e.App)
+	if e.Buried.IsZero() {
+		l.waiting = append(l.waiting, e)
+		slices.SortStableFunc(l.waiting, func(a, b *entry) int { return a.Accepted.Compare(b.Accepted) })
+	} else {
+		l.buried = append(l.buried, e.Event)
+		slices.SortStableFunc(l.buried, func(a, b store.Event) int { return a.Buried.Compare(b.Buried) })
+	}
+	q.mu.Unlock()
+	q.wake()
 }
 
 // line returns the events of an app. q.mu is held, or q is not known to anybody yet.
@@ -243,14 +285,14 @@ func (q *Queue) begin(now time.Time) (next time.Time) {
 		settings, ok := q.config.Settings(app)
 		for _, e := range l.waiting {
 			switch {
-			case e.under:
+			case e.delivering:
 			case e.Due.After(now):
 				if next.IsZero() || e.Due.Before(next) {
 					next = e.Due
 				}
 			case ok && l.busy >= max(settings.AtOnce, 1):
 			default:
-				e.under = true
+				e.delivering = true
 				l.busy++
 				q.work.Go(func() { q.deliver(e, settings, ok) })
 			}
@@ -367,7 +409,7 @@ func (q *Queue) keepBuried(event store.Event) (old []store.Event) {
 func (q *Queue) settle(e *entry, over bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	e.under = false
+	e.delivering = false
 	l := q.apps[e.App]
 	if l == nil {
 		return // the app was removed

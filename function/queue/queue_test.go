@@ -24,6 +24,7 @@ type shelf struct {
 	mu       sync.Mutex
 	events   map[string]store.Event
 	payloads map[string]store.Payload
+	fails    error // of every change
 }
 
 func newShelf() *shelf {
@@ -40,8 +41,10 @@ func (s *shelf) AddEvent(_ context.Context, event store.Event, payload store.Pay
 func (s *shelf) UpdateEvent(_ context.Context, event store.Event) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.events[event.ID] = event
-	return nil
+	if s.fails == nil {
+		s.events[event.ID] = event
+	}
+	return s.fails
 }
 
 func (s *shelf) EventPayload(_ context.Context, _, id string) (store.Payload, error) {
@@ -53,9 +56,11 @@ func (s *shelf) EventPayload(_ context.Context, _, id string) (store.Payload, er
 func (s *shelf) RemoveEvent(_ context.Context, _, id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.events, id)
-	delete(s.payloads, id)
-	return nil
+	if s.fails == nil {
+		delete(s.events, id)
+		delete(s.payloads, id)
+	}
+	return s.fails
 }
 
 func (s *shelf) Events(context.Context) ([]store.Event, error) {
@@ -158,19 +163,19 @@ func TestRetriesAsOnAWS(t *testing.T) {
 			t.Error(diff)
 		}
 		var buried []string
-		for _, event := range append(q.Buried("shop"), q.Buried("gone")...) {
+		for _, event := range append(q.List("shop"), q.List("gone")...) {
 			buried = append(buried, fmt.Sprintf("%s %d %s", event.ID, event.Attempts, event.LastErr))
 		}
 		slices.Sort(buried)
 		if diff := gocmp.Diff([]string{"bad 0 no JSON", "never 3 it failed", "orphan 0 there is no such function any more"}, buried); diff != "" {
 			t.Error(diff)
 		}
-		if q.Waiting("shop") != 0 || len(s.events) != 3 {
-			t.Errorf("%d wait, %v are stored", q.Waiting("shop"), s.events)
+		if len(s.events) != 3 {
+			t.Errorf("%v are stored", s.events)
 		}
 
 		f.answers["never"] = []any{""}
-		if err := q.Requeue(t.Context(), "shop", "never"); err != nil {
+		if err := q.Retry(t.Context(), "shop", "never"); err != nil {
 			t.Error(err)
 		}
 		if err := q.Remove(t.Context(), "shop", "bad"); err != nil {
@@ -197,9 +202,63 @@ func TestNoPlace(t *testing.T) {
 		}
 		q.mustAdd(t, "shop", "never")
 		pass(7 * time.Hour)
-		buried := q.Buried("shop")
-		if len(buried) != 1 || buried[0].ID != "never" || buried[0].Attempts != 0 || len(f.calls) > 100 {
+		buried := q.List("shop")
+		if len(buried) != 1 || buried[0].Buried.IsZero() || buried[0].ID != "never" || buried[0].Attempts != 0 || len(f.calls) > 100 {
 			t.Errorf("%+v after %d calls", buried, len(f.calls))
+		}
+		q.Close()
+	})
+}
+
+// What a person can do with the events of a function: see them, have one delivered now, delete one, but not under delivery. If the
+// store fails, everything stays as it was.
+func TestEventsByHand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, f := newShelf(), &function{takes: time.Second, answers: map[string][]any{"bad": {&lull.Error{Kind: lull.KindInvalid, Message: "no JSON"}},
+			"fails": {"it failed", ""}}}
+		q := begin(t, s, f)
+		list := func() (all []string) {
+			for _, e := range q.List("shop") {
+				all = append(all, fmt.Sprintf("%s buried:%v delivering:%v", e.ID, !e.Buried.IsZero(), e.Delivering))
+			}
+			return all
+		}
+		check := func(want ...string) {
+			t.Helper()
+			if diff := gocmp.Diff(want, list()); diff != "" {
+				t.Error(diff)
+			}
+		}
+		for _, id := range []string{"bad", "fails", "later"} { // two at a time
+			q.mustAdd(t, "shop", id)
+		}
+		synctest.Wait()
+		check("bad buried:false delivering:true", "fails buried:false delivering:true", "later buried:false delivering:false")
+		if err := q.Remove(t.Context(), "shop", "bad"); lull.KindOf(err) != lull.KindConflict {
+			t.Errorf("an event under delivery: %v", err)
+		}
+		if err := q.Remove(t.Context(), "shop", "later"); err != nil {
+			t.Error(err)
+		}
+		pass(2 * time.Second)
+		check("bad buried:true delivering:false", "fails buried:false delivering:false")
+
+		s.fails = errors.New("the disk is full")
+		for _, act := range []func(context.Context, string, string) error{q.Retry, q.Remove} {
+			if err := act(t.Context(), "shop", "bad"); err != s.fails {
+				t.Errorf("%v", err)
+			}
+		}
+		s.fails = nil
+		check("bad buried:true delivering:false", "fails buried:false delivering:false")
+
+		if err := q.Retry(t.Context(), "shop", "fails"); err != nil {
+			t.Error(err)
+		}
+		pass(2 * time.Second) // long before its time
+		check("bad buried:true delivering:false")
+		if payload, err := q.Payload(t.Context(), "shop", "bad"); err != nil || string(payload.Event) != "{}" {
+			t.Errorf("%s %v", payload.Event, err)
 		}
 		q.Close()
 	})

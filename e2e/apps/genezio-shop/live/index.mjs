@@ -2,5 +2,9 @@ import { createServer } from 'node:http';
 import { Server } from 'socket.io';
 
 const server = createServer();
-new Server(server).on('connection', (socket) => socket.on('say', (text, reply) => reply(`you said ${text}`)));
+const io = new Server(server);
+io.on('connection', (socket) => {
+  socket.on('join', (room, joined) => { socket.join(room); joined(); });
+  socket.on('say', (room, text) => io.to(room).emit('said', text));
+});
 server.listen(5000);
