@@ -172,7 +172,7 @@ func (j *job) judge(s step, exit sandbox.Exit) error {
 
 // stepEnv is the environment of a step: little and the same everywhere. What the operator has set wins.
 func (j *job) stepEnv(more []string) []string {
-	env := []string{"PATH=" + toolPath + ":/usr/local/go/bin:/usr/lib/go/bin", "HOME=/tmp", "LANG=C.UTF-8", "CI=true", "TERM=dumb"}
+	env := []string{"PATH=" + toolPath + ":/usr/local/go/bin:/usr/lib/go/bin", "HOME=/tmp", "LANG=C.UTF-8", "CI=true", "NO_COLOR=1", "TERM=dumb"}
 	if _, err := os.Stat(certificates); err == nil {
 		env = append(env, "NODE_EXTRA_CA_CERTS="+certificates, "PIP_CERT="+certificates)
 	}

@@ -1,11 +1,14 @@
 package e2e
 
 import (
+	"cmp"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -18,7 +21,7 @@ import (
 // deployAll deploys a directory that holds several apps and returns them by name.
 func (s *stage) deployAll(dir string, args ...string) map[string]rig.Deployed {
 	s.t.Helper()
-	result, err := s.Run(within(s.t, 3*time.Minute), append([]string{"deploy", dir, "--json"}, args...)...)
+	result, err := s.Run(within(s.t, 5*time.Minute), append([]string{"deploy", dir, "--json"}, args...)...)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -126,5 +129,53 @@ func TestGenezioMistakesAndMove(t *testing.T) {
 	s.deploy(dir, "moved")
 	if a := s.get("moved", "/"); a.Body != "hello" {
 		t.Errorf("it says %q", a.Body)
+	}
+}
+
+// framework is how a project of a web framework shows that it works.
+type framework struct {
+	page, says string // a path, and what is to be in its answer, with how often it was asked
+	file       string // expression for the path of a file that the page names, or the path of one
+	holds      string // what is to be in that
+}
+
+// Web frameworks as their own tools lay them out. Each is built on the node, serves what a server has rendered, and the files that
+// came with it.
+func TestGenezioFrameworks(t *testing.T) {
+	t.Parallel()
+	s := sharedNode(t)
+	frameworks := map[string]framework{"nitro": {"/", `{"n":%d,"q":{}}`, "/a.txt", "hello file"}}
+	if os.Getenv("LULL_E2E_FULL") != "" { // the rest takes minutes to install and to build
+		frameworks["next"] = framework{"/", "Hello from Next <!-- -->%d<", `/_next/static/[^"]+\.js`, "self"}
+		frameworks["nest"] = framework{"/", "Hello from Nest %d", "", ""}
+		frameworks["remix"] = framework{"/", "Hello from Remix <!-- -->%d<", `/assets/[^"]+\.js`, "import"}
+		frameworks["nuxt"] = framework{"/", "Hello from Nuxt %d<", `/_nuxt/[^"]+\.js`, "const"}
+	}
+	for name, f := range frameworks {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s.with(t).checkFramework(name, f)
+		})
+	}
+}
+
+func (s *stage) checkFramework(name string, f framework) {
+	app := "fw-" + name
+	s.deployAll("apps/genezio-frameworks/" + name)
+	page := s.get(app, f.page)
+	if want := fmt.Sprintf(f.says, 1); !strings.Contains(page.Body, want) {
+		s.t.Fatalf("it does not say %q:\n%s", want, page.Body)
+	}
+	if f.file != "" {
+		path := cmp.Or(regexp.MustCompile(f.file).FindString(page.Body), f.file)
+		file := s.get(app, path)
+		if !strings.Contains(file.Body, f.holds) || strings.Contains(file.Header.Get("Content-Type"), "html") {
+			s.t.Errorf("%s is %s: %.300q", path, file.Header.Get("Content-Type"), file.Body)
+		}
+	}
+	s.awaitState(app, "paused")
+	woken := s.get(app, f.page)
+	if want := fmt.Sprintf(f.says, 2); !strings.Contains(woken.Body, want) || woken.Environment != page.Environment {
+		s.t.Errorf("after a pause it does not say %q in %s: %s\n%s", want, page.Environment, woken.Environment, woken.Body)
 	}
 }

@@ -23,7 +23,7 @@ type stage struct {
 // deploy deploys a directory and fails the test if that does not work.
 func (s *stage) deploy(dir, name string) rig.Deployed {
 	s.t.Helper()
-	deployed, err := s.Deploy(within(s.t, 2*time.Minute), dir, name)
+	deployed, err := s.Deploy(within(s.t, 5*time.Minute), dir, name) // Go's standard library is compiled anew, beside other tests
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -3,31 +3,34 @@ package genezio
 import (
 	"path"
 	"regexp"
-
-	"github.com/lull-dev/lull"
 )
 
 // frameworkBuild says how a framework is built, if the project's own scripts do not, and started.
 type frameworkBuild struct {
 	compile string // "" needs nothing
 	start   string
-	own     bool   // the start script of package.json goes before
-	handler string // it becomes a function
+	own     bool // the start script of package.json goes before
 }
 
 var frameworks = map[string]frameworkBuild{
 	"nextjs": {compile: "npx next build", start: "node_modules/.bin/next start", own: true},
 	"nestjs": {compile: "npx nest build", start: "node dist/main.js"},
 	"remix":  {compile: "npm run build", start: "node_modules/.bin/remix-serve ./build/server/index.js", own: true},
-	// Both have a preset that makes them a function; it is set for the build.
-	"nuxt":  {compile: "npx nuxi build", handler: ".output/server/index.handler"},
-	"nitro": {compile: "npx nitropack build", handler: ".output/server/index.handler"},
+	// Genezio made functions of these, and put the files they come with on a server of its own. As servers they have both.
+	"nuxt":  {compile: "npx nuxi build", start: nitroStart},
+	"nitro": {compile: "npx nitropack build", start: nitroStart},
 }
+
+// What Nitro, which Nuxt is built on, is told to make, whatever the project's own settings say, and how that is started.
+const (
+	nitroPreset = "node-server"
+	nitroStart  = "node .output/server/index.mjs"
+)
 
 // compiles fits a script that builds, so that it need not be done a second time.
 var compiles = regexp.MustCompile(`\bbuild\b|\btsc\b`)
 
-// framework makes an app of a web framework: a server on the port it is told, or a function.
+// framework makes an app of a web framework: a server on the port it is told.
 func (p *planner) framework(part *part, f framework) {
 	part.app.Dir = p.dir(f.Path, part.path+".path")
 	commands := p.commands(f.Scripts.Deploy, part.path+".scripts.deploy")
@@ -48,19 +51,14 @@ func (p *planner) framework(part *part, f framework) {
 		commands = append(commands, how.compile)
 	}
 	build := withTools(script{commands: commands})
-	if how.handler != "" {
-		build.setup = append(build.setup, "export NITRO_PRESET=aws_lambda")
+	if how.start == nitroStart {
+		build.setup = append(build.setup, "export NITRO_PRESET="+nitroPreset)
 	}
 	build.setup = append(p.buildEnvironment(part, false), build.setup...)
 	m.Build = build.String()
-	switch {
-	case how.handler != "":
-		m.Function = lull.DefaultFunction()
-		m.Function.Handler, m.Function.Runtime = how.handler, language{Runtime: f.Runtime}.runtime(false)
-	case how.own && pkg.Scripts["start"] != "":
-		m.Run, m.Dir = "npm start", packageDir
-	default:
-		m.Run, m.Dir = how.start, packageDir
+	m.Run, m.Dir = how.start, packageDir
+	if how.own && pkg.Scripts["start"] != "" {
+		m.Run = "npm start"
 	}
 }
 
