@@ -101,7 +101,6 @@ type framework struct {
 	Path        text       `yaml:"path"`
 	Subdomain   text       `yaml:"subdomain"`
 	Entry       text       `yaml:"entryFile"`
-	Runtime     text       `yaml:"runtime"`
 	Environment []variable `yaml:"environment"`
 	Scripts     scripts    `yaml:"scripts"`
 	knobs
