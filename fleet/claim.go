@@ -213,7 +213,7 @@ func (s *stream) settle(settled bool) {
 	}
 }
 
-func (s *stream) Asleep() bool { return !s.environment.awake.Load() }
+func (s *stream) Sleep() uint32 { return s.environment.sleep.Load() }
 
 func (s *stream) Closing() <-chan struct{} { return s.closing }
 
@@ -293,7 +293,7 @@ func (s *stream) unpin() {
 }
 
 func (s *stream) HoldIfUp() (release func(), ok bool) {
-	return s.beat(func(e *environment) bool { return e.state == lull.Running })
+	return s.beat(func(e *environment) bool { return e.state == lull.Running && !e.sinks() })
 }
 
 func (s *stream) HoldIfThere() (release func(), ok bool) {

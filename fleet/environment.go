@@ -31,7 +31,7 @@ type environment struct {
 	nudge      chan struct{} // capacity 1; sent to whenever goal changes, received by the keeper, never closed
 	over       chan struct{} // closed by ledger.ended
 	gone       chan struct{} // closed by ledger.gone, when nothing is left of it
-	awake      atomic.Bool   // written by become only: it is running
+	sleep      atomic.Uint32 // which of its sleeps it is in, from 1; 0 while it runs and before it has; written by become only
 	direct     atomic.Bool   // it is a function that takes requests itself
 
 	// Guarded by Fleet.mu.
@@ -63,6 +63,7 @@ type environment struct {
 	sinking   time.Time // when the step down began that its goal asks for
 	writing   bool      // its snapshot is being written: nothing may come in
 	tick      tick
+	sleeps    uint32        // how many there have been
 	whenUp    []func()      // to be done as soon as it runs
 	pinned    time.Time     // until then it is not put on disk, because that went wrong
 	disk      lull.Size     // of its last snapshot
@@ -128,9 +129,9 @@ func (e *environment) become(next lull.State, why string, now time.Time) bool {
 	}
 	e.state = next
 	e.note(Move{At: now, State: next, Why: why})
-	e.awake.Store(next == lull.Running)
 	switch {
 	case next == lull.Running:
+		e.sleep.Store(0)
 		e.upSince = now
 		if !e.tick.on {
 			e.ended = now
@@ -140,6 +141,8 @@ func (e *environment) become(next lull.State, why string, now time.Time) bool {
 	case from == lull.Running:
 		e.up = make(chan struct{})
 		e.tick = tick{last: now}
+		e.sleeps++
+		e.sleep.Store(e.sleeps)
 	}
 	books.after(func() {
 		config.Log.Debug("environment moved", "environment", e.id, "from", from, "to", next, "why", why)
@@ -191,9 +194,10 @@ func (e *environment) lived(now time.Time) time.Duration {
 	return now.Sub(e.cameUp)
 }
 
-// idle returns from when nothing keeps the environment up; zero while something does.
+// idle returns from when nothing keeps the environment up; zero while something does. Heartbeats do not: of ten thousand
+// clients one is always sending one.
 func (e *environment) idle() time.Time {
-	a := scale.Activity{Busy: e.exchanges + e.holds + e.beats, Ended: e.ended, Streams: e.open}
+	a := scale.Activity{Busy: e.exchanges + e.holds, Ended: e.ended, Streams: e.open}
 	if newest := e.lively.Back(); newest != nil {
 		a.Moved = newest.Value.(*stream).moved
 	}
@@ -227,6 +231,9 @@ func (e *environment) rise(why string, now time.Time) {
 	e.engage(why, now)
 	e.aim(lull.Running, why)
 }
+
+// sinks reports whether it is to go down the ladder.
+func (e *environment) sinks() bool { return e.goal == lull.Paused || e.goal == lull.Hibernated }
 
 // sink asks for a step down the ladder.
 func (e *environment) sink(to lull.State, why string) { e.aim(to, why) }

@@ -86,8 +86,8 @@ func TestHibernateAndWake(t *testing.T) {
 		sleep(3 * time.Second)
 		w.is("hibernated")
 		row := w.Environments()[0]
-		if row.Held != 1 || row.Disk == 0 || row.Memory != 0 || !s.Asleep() {
-			t.Errorf("hibernated: %+v, asleep %v", row, s.Asleep())
+		if row.Held != 1 || row.Disk == 0 || row.Memory != 0 || s.Sleep() != 1 {
+			t.Errorf("hibernated: %+v, sleep %d", row, s.Sleep())
 		}
 		if len(w.fake.Sandboxes()) != 0 || len(store.List()) != 1 {
 			t.Errorf("%d sandboxes and %d snapshots", len(w.fake.Sandboxes()), len(store.List()))

@@ -203,8 +203,7 @@ func (k *keeper) keep() *failure {
 func (k *keeper) digested() {
 	var matters bool
 	k.change(func(_ *ledger, e *environment, now time.Time) {
-		matters = e.open > 0 && e.state == lull.Running && (e.goal == lull.Paused || e.goal == lull.Hibernated) &&
-			now.Before(e.sinking.Add(unreadTime))
+		matters = e.open > 0 && e.state == lull.Running && e.sinks() && now.Before(e.sinking.Add(unreadTime))
 	})
 	if !matters {
 		return

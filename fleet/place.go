@@ -70,8 +70,8 @@ type Stream interface {
 	// environment has ended or ctx is done.
 	Hold(ctx context.Context, why string) (release func(), err error)
 
-	// HoldIfUp is Hold for what is no data, a heartbeat: it neither waits nor wakes, and ok is false if the environment
-	// is not running.
+	// HoldIfUp is Hold for what is no data, a heartbeat: it neither waits nor wakes nor keeps the environment up, and ok
+	// is false if the environment is not running, or about to be put to sleep.
 	HoldIfUp() (release func(), ok bool)
 
 	// HoldIfThere is HoldIfUp for an answer that the app waits for, and allows writing to a paused environment as well: it
@@ -90,9 +90,9 @@ type Stream interface {
 	// of the app's is unanswered. It puts each step down the ladder off, for a short time. A stream begins settled.
 	Unsettled(on bool)
 
-	// Asleep reports whether the environment is paused or hibernated, in which case the gateway keeps the client company.
-	// It is cheap.
-	Asleep() bool
+	// Sleep returns which of the environment's sleeps this is, from 1: it is paused or hibernated, and the gateway keeps the
+	// client company. It returns 0 while the environment runs. It is cheap.
+	Sleep() uint32
 
 	// Closing is closed when the stream is to end: the environment is being stopped or replaced, or has ended. The gateway
 	// then has a short moment to close it, with CloseCode.

@@ -58,7 +58,7 @@ func (e *environment) endTick(now time.Time) (next time.Time) {
 	switch {
 	case over.After(now):
 		return over
-	case e.exchanges+e.holds+e.beats > 0: // it is looked at again when they end
+	case e.exchanges+e.holds > 0: // it is looked at again when they end
 		return time.Time{}
 	}
 	why := "tick over"
@@ -108,7 +108,7 @@ func (e *environment) beaten(now time.Time) {
 
 // sinkNext has the keeper look again at a step down that was put off, if it is time, and returns when it is.
 func (e *environment) sinkNext(now time.Time) (next time.Time) {
-	if e.state != lull.Running || e.goal != lull.Paused && e.goal != lull.Hibernated || e.beats > 0 {
+	if e.state != lull.Running || !e.sinks() || e.beats > 0 {
 		return time.Time{}
 	}
 	if next = e.settled(now); next.IsZero() {

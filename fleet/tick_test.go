@@ -32,7 +32,7 @@ func TestTicks(t *testing.T) {
 		began := time.Now()
 		for range 40_000 { // a minute, looked at every 1.5 ms
 			bubble.Pass(1500 * time.Microsecond)
-			if !box.Paused() && s.Asleep() == box.Paused() {
+			if !box.Paused() && s.Sleep() == 0 {
 				ran = append(ran, time.Since(began))
 			}
 		}
@@ -63,7 +63,7 @@ func TestTickBecomesReal(t *testing.T) {
 			t.Helper()
 			sleep(time.Second)
 			for range 15_000 {
-				if !s.Asleep() {
+				if s.Sleep() == 0 {
 					return
 				}
 				bubble.Pass(time.Millisecond)
@@ -191,4 +191,52 @@ func TestWhenUp(t *testing.T) {
 		release()
 		other.Close()
 	}, disk)
+}
+
+// beatFor passes heartbeats on for d, the next of which begins before the last has ended, and returns for how many
+// milliseconds they came through.
+func beatFor(s fleet.Stream, d time.Duration) (passed int) {
+	ended := func() {}
+	for range d.Milliseconds() {
+		last := ended
+		ended = func() {}
+		if release, ok := s.HoldIfUp(); ok {
+			ended = release
+			passed++
+		}
+		last()
+		bubble.Pass(time.Millisecond)
+	}
+	ended()
+	return passed
+}
+
+// Heartbeats of many clients, one of which is always being written: no step down waits for a moment without one.
+func TestHeartbeatsDoNotKeepItUp(t *testing.T) {
+	_, disk := onDisk(t, 0)
+	inBubble(t, func(t *testing.T, w *world) {
+		w.Use(release(1, "app", deep))
+		s, _ := w.stream()
+		defer s.Close()
+		if passed := beatFor(s, 4*time.Second); passed < 2500 {
+			t.Errorf("%d ms of heartbeats came through before it slept", passed)
+		}
+		w.is("paused")
+		beatFor(s, 5*time.Second)
+		w.is("hibernated")
+	}, disk)
+}
+
+func TestHeartbeatsDoNotMakeATickLonger(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.Use(release(1, "app", memoryOnly))
+		s, _ := w.stream()
+		defer s.Close()
+		beatFor(s, 4*time.Second)
+		w.is("paused")
+		if passed := beatFor(s, time.Minute); passed < 20 || passed > 500 {
+			t.Errorf("in a minute %d ms of heartbeats came through", passed)
+		}
+		w.is("paused")
+	})
 }

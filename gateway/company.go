@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"time"
 
+	"github.com/lull-dev/lull/scale"
 	"github.com/lull-dev/lull/wsframe"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // While an environment sleeps the gateway keeps the clients of its WebSockets company:
 //
-//	client's ping, or heartbeat          answered here
+//	client's ping, or heartbeat          answered here; so is the last that the app got and had not answered before. If it
+//	                                     does later, the client gets two answers (RFC 6455, section 5.5.3, allows that)
 //	app's heartbeats that are due        said here, as the app would
 //	client's answers to those            swallowed
 //	client's answers to the app's own    given to the app, which has asked before it fell asleep: while it is paused,
@@ -26,10 +29,7 @@ func (t *tunnel) isHeartbeat(piece *wsframe.Piece, before func()) bool {
 	m := piece.AppendPayload(buf[:0])
 	if piece.Kind == wsframe.Ping {
 		before()
-		if t.beatToApp(piece) {
-			return true
-		}
-		if t.reply(wsframe.Pong, m) {
+		if !t.callToApp(piece, &w.owedPong, m) && t.reply(wsframe.Pong, m) {
 			t.g.metrics.pongs.Inc()
 		}
 		return true
@@ -49,7 +49,7 @@ func (t *tunnel) isHeartbeat(piece *wsframe.Piece, before func()) bool {
 	before()
 	switch is {
 	case isCall:
-		if !t.beatToApp(piece) && t.reply(piece.Kind, d.answerTo(m)) {
+		if !t.callToApp(piece, &w.owedAnswer, m) && t.reply(piece.Kind, d.answerTo(m)) {
 			t.g.metrics.beats[d.name].Inc()
 		}
 	case isAnswer:
@@ -61,16 +61,25 @@ func (t *tunnel) isHeartbeat(piece *wsframe.Piece, before func()) bool {
 }
 
 // beatToApp passes a heartbeat on if the environment is up, and reports false if it is not.
-func (t *tunnel) beatToApp(piece *wsframe.Piece) bool {
+func (t *tunnel) beatToApp(piece *wsframe.Piece) bool { return t.callToApp(piece, nil, nil) }
+
+// callToApp passes a heartbeat on that wants an answer, which the app then owes.
+func (t *tunnel) callToApp(piece *wsframe.Piece, owed *[]byte, m []byte) bool {
 	if t.ending.Load() != 0 || t.deaf.Load() {
 		return true // nobody listens
 	}
 	release, ok := t.stream.HoldIfUp()
-	if ok {
-		defer release()
-		t.write(piece.Kept, piece.Bytes)
+	if !ok {
+		return false
 	}
-	return ok
+	defer release()
+	if owed != nil { // before it can answer
+		t.ws.mu.Lock()
+		*owed = bytes.Clone(m)
+		t.ws.mu.Unlock()
+	}
+	t.write(piece.Kept, piece.Bytes)
+	return true
 }
 
 // pongToApp finds out whose ping a pong answers. To answer the last of several is enough (RFC 6455, section 5.5.3).
@@ -160,10 +169,34 @@ func (t *tunnel) keepCompany(now time.Time) time.Time {
 	if next.IsZero() {
 		return next
 	}
-	if speak := t.speak(now); !speak.IsZero() && speak.Before(next) {
-		return speak
+	return scale.Earliest(scale.Earliest(next, t.speak(now)), t.answer(now))
+}
+
+// answer answers what the app has left unanswered. It returns when to try again; the zero time if nothing is left.
+func (t *tunnel) answer(now time.Time) time.Time {
+	w := t.ws
+	w.mu.Lock()
+	ping, call, d := w.owedPong, w.owedAnswer, w.dialect
+	w.mu.Unlock()
+	left := ping != nil && !t.give(&w.owedPong, wsframe.Pong, ping, t.g.metrics.pongs)
+	left = call != nil && !t.give(&w.owedAnswer, d.kind(), d.answerTo(call), t.g.metrics.beats[d.name]) || left
+	if left {
+		return now.Add(roundTick)
 	}
-	return next
+	return time.Time{}
+}
+
+// give gives the client what the app owes it, and reports false if it cannot be put in here.
+func (t *tunnel) give(owed *[]byte, kind wsframe.Kind, payload []byte, count prometheus.Counter) bool {
+	given := t.putIn(kind, payload, func() {
+		t.ws.mu.Lock()
+		defer t.ws.mu.Unlock()
+		*owed = nil
+	})
+	if given {
+		count.Inc()
+	}
+	return given
 }
 
 // ping finds out whether the client still lives. Whatever comes from it says so. It returns when to ask again; the zero
@@ -200,10 +233,6 @@ func (t *tunnel) speak(now time.Time) time.Time {
 	if due := spoke.Add(every); now.Before(due) {
 		return due
 	}
-	kind := wsframe.Text
-	if d.binary {
-		kind = wsframe.Binary
-	}
 	speaks := func() { // before the client can answer
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -212,7 +241,7 @@ func (t *tunnel) speak(now time.Time) time.Time {
 			w.calls.push(true)
 		}
 	}
-	if !t.putIn(kind, []byte(d.speaks(now)), speaks) {
+	if !t.putIn(d.kind(), []byte(d.speaks(now)), speaks) {
 		return now.Add(roundTick)
 	}
 	t.g.metrics.beats[d.name].Inc()

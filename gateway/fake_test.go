@@ -63,6 +63,7 @@ type fakeEnvironment struct {
 	why     []string      // of holds
 	running chan struct{} // closed while it runs
 	asleep  bool
+	sleeps  uint32    // how many there have been
 	paused  bool      // asleep, and not on disk
 	awake   time.Time // since when it runs
 	later   []func()  // what streams do when it is up
@@ -98,7 +99,13 @@ func (e *fakeEnvironment) place() *fakePlace {
 func (e *fakeEnvironment) pause() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.fallAsleep()
+}
+
+// fallAsleep is called under mu.
+func (e *fakeEnvironment) fallAsleep() {
 	e.running, e.asleep = make(chan struct{}), true
+	e.sleeps++
 }
 
 // resume lets go on what waits, what streams have left for later first.
@@ -123,7 +130,7 @@ func (e *fakeEnvironment) tick(t testing.TB) {
 		if e.holds > 0 {
 			return fmt.Errorf("%d holds", e.holds)
 		}
-		e.running, e.asleep = make(chan struct{}), true
+		e.fallAsleep()
 		return nil
 	})
 }
@@ -292,10 +299,13 @@ func (s *fakeStream) Unsettled(on bool) {
 	s.env.settled = append(s.env.settled, !on)
 }
 
-func (s *fakeStream) Asleep() bool {
+func (s *fakeStream) Sleep() uint32 {
 	s.env.mu.Lock()
 	defer s.env.mu.Unlock()
-	return s.env.asleep
+	if !s.env.asleep {
+		return 0
+	}
+	return s.env.sleeps
 }
 
 func (s *fakeStream) CloseCode() uint16 { return s.env.code }

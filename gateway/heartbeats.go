@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"strconv"
 	"time"
+
+	"github.com/lull-dev/lull/wsframe"
 )
 
 // dialect is an application protocol with heartbeats of its own inside a WebSocket's messages. Heartbeats are not data: they
@@ -141,6 +143,14 @@ func (d *dialect) ofApp(m []byte) said {
 		return isBeat
 	}
 	return isData
+}
+
+// kind is that of its messages.
+func (d *dialect) kind() wsframe.Kind {
+	if d.binary {
+		return wsframe.Binary
+	}
+	return wsframe.Text
 }
 
 // answerTo returns what the app would answer to a client's call.

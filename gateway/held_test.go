@@ -35,6 +35,58 @@ func TestPingsOfAClient(t *testing.T) {
 	h.awaitSettled()
 }
 
+// TestAnAppThatFallsAsleepOverAPing: what it has not answered by then the gateway does, also after a short tick.
+func TestAnAppThatFallsAsleepOverAPing(t *testing.T) {
+	h := holdStream(t, Config{}, ask{})
+	h.says("ping:answered")
+	h.appHears("ping:answered")
+	h.appSays("pong:answered")
+	h.clientHears("pong:answered")
+	h.says("ping:first", "ping:second") // to answer the last is enough
+	h.appHears("ping:first", "ping:second")
+	h.appSays("pong:first")
+	h.clientHears("pong:first")
+	h.sleeps()
+	h.clientHears("pong:second")
+	for range 3 {
+		h.env.resume()
+		h.says("ping:in a tick")
+		h.appHears("ping:in a tick")
+		h.sleeps()
+		h.clientHears("pong:in a tick")
+	}
+	h.says("ping:asleep")
+	h.clientHears("pong:asleep")
+	h.notWoken()
+	if n := value(h.metrics.pongs); n != 5 {
+		t.Errorf("%v pings were answered", n)
+	}
+	h.env.resume()
+	h.appSays("pong:in a tick") // late, and allowed
+	h.clientHears("pong:in a tick")
+}
+
+func TestAnAppThatFallsAsleepOverAHeartbeat(t *testing.T) {
+	h := holdStream(t, Config{}, ask{target: "/?EIO=3"})
+	h.says("text:2")
+	h.appHears("text:2")
+	h.appSays("text:3")
+	h.clientHears("text:3")
+	h.says("text:2")
+	h.appHears("text:2")
+	h.app.send("\x01\x01a") // into a message nothing can be put
+	h.client.take(3)
+	h.sleeps()
+	h.says("ping:x")
+	h.clientHears("pong:x")
+	h.env.resume()
+	h.app.send("\x80\x01b")
+	h.client.take(3)
+	h.sleeps()
+	h.clientHears("text:3")
+	h.notWoken()
+}
+
 func TestPingsOfAnApp(t *testing.T) {
 	h := holdStream(t, Config{}, ask{})
 	h.appSays("ping:one")
@@ -314,7 +366,7 @@ func mixDataAndHeartbeats(t *testing.T, h *heldStream) {
 			case !held:
 				h.env.mu.Lock()
 				if h.env.holds == 0 {
-					h.env.running, h.env.asleep = make(chan struct{}), true
+					h.env.fallAsleep()
 				}
 				h.env.mu.Unlock()
 			}
@@ -414,7 +466,7 @@ func BenchmarkRound(b *testing.B) {
 	r := &rounds{held: prometheus.NewGauge(prometheus.GaugeOpts{Name: "held"}), members: map[attended]*standing{}}
 	for range 10_000 {
 		stream := env.place().Stream()
-		r.members[new(feed)] = &standing{stream: stream, closing: stream.Closing(), asleep: true, due: time.Now().Add(time.Hour)}
+		r.members[new(feed)] = &standing{stream: stream, closing: stream.Closing(), sleep: 1, due: time.Now().Add(time.Hour)}
 	}
 	var called []call
 	for b.Loop() {

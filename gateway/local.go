@@ -300,7 +300,7 @@ func (s *localStream) HoldIfThere() (func(), bool) { return func() {}, true }
 func (s *localStream) WhenUp(do func())            { go do() }
 func (s *localStream) Moved()                      {}
 func (s *localStream) Unsettled(bool)              {}
-func (s *localStream) Asleep() bool                { return false }
+func (s *localStream) Sleep() uint32               { return 0 }
 func (s *localStream) Closing() <-chan struct{}    { return s.local.closing }
 func (s *localStream) CloseCode() uint16           { return closeGoingAway }
 func (s *localStream) Close()                      { s.over.Do(s.local.giveBack) }

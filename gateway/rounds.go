@@ -19,8 +19,8 @@ const (
 type attended interface {
 	// end asks the stream to end.
 	end(code uint16)
-	// attend is called when the environment has fallen asleep or woken up, and at the time that was returned last, while
-	// it sleeps. A zero time is never.
+	// attend is called when the environment has woken up, when it has fallen asleep, be it anew after a moment awake, and at
+	// the time that was returned last, while it sleeps. A zero time is never.
 	attend(now time.Time, asleep bool) (next time.Time)
 }
 
@@ -43,8 +43,8 @@ type rounds struct {
 type standing struct {
 	stream  fleet.Stream
 	closing <-chan struct{}
-	asked   bool // to end
-	asleep  bool
+	asked   bool   // to end
+	sleep   uint32 // which sleep of its environment it was last attended in; 0: it runs
 	due     time.Time
 }
 
@@ -66,7 +66,7 @@ func (r *rounds) join(e attended, stream fleet.Stream) {
 func (r *rounds) leave(e attended) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if s := r.members[e]; s != nil && s.asleep {
+	if s := r.members[e]; s != nil && s.sleep > 0 {
 		r.held.Dec()
 	}
 	delete(r.members, e)
@@ -140,18 +140,19 @@ func (r *rounds) look(called []call, now time.Time) ([]call, bool) {
 			continue
 		default:
 		}
-		asleep := s.stream.Asleep()
-		if asleep == s.asleep && (s.due.IsZero() || now.Before(s.due)) {
+		sleep := s.stream.Sleep()
+		if sleep == s.sleep && (s.due.IsZero() || now.Before(s.due)) {
 			continue
 		}
-		if asleep != s.asleep {
-			s.asleep = asleep
+		asleep := sleep > 0
+		if asleep != (s.sleep > 0) {
 			r.count(asleep)
 			if asleep {
 				r.slept++
 				r.last = now
 			}
 		}
+		s.sleep = sleep
 		called = append(called, call{e: e, s: s, asleep: asleep})
 	}
 	r.running = len(r.members) > 0

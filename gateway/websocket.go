@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,8 @@ type webSocket struct {
 	greetedUp   bool      // the first message of the client has been looked at
 	greetedDown bool      // of the app
 	calls       callers   // whose calls the client has not answered yet
+	owedPong    []byte    // the client's last ping that the app got and has not answered; nil if there is none
+	owedAnswer  []byte    // its call
 	pinged      bool      // a ping of the app's is unanswered
 	pingSum     uint64    // what it said
 	midUp       bool      // the app waits for the rest of a frame
@@ -156,7 +159,12 @@ func (w *webSocket) hearPiece(piece *wsframe.Piece, buf []byte) (moved bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch kind := piece.Kind; {
-	case kind == wsframe.Partial || kind == wsframe.Pong:
+	case kind == wsframe.Partial:
+		return false
+	case kind == wsframe.Pong:
+		if w.owedPong != nil && bytes.Equal(w.owedPong, piece.AppendPayload(buf)) {
+			w.owedPong = nil
+		}
 		return false
 	case kind == wsframe.Ping:
 		w.pinged, w.pingSum = true, sum(piece.AppendPayload(buf))
@@ -166,6 +174,7 @@ func (w *webSocket) hearPiece(piece *wsframe.Piece, buf []byte) (moved bool) {
 	case kind.Data():
 		switch w.message(squeeze(piece.AppendPayload(buf)), kind == wsframe.Binary, true) {
 		case isAnswer:
+			w.owedAnswer = nil
 			return false
 		case isCall:
 			w.calls.push(false)
