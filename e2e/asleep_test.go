@@ -95,7 +95,8 @@ func (s *stage) snapshotFiles(environment string) []string {
 type crowd struct {
 	t *testing.T
 	*rig.Crowd
-	size int
+	size  int
+	pings bool // each client sends some, again and again
 }
 
 // gather connects a crowd to an app until the test ends.
@@ -110,7 +111,7 @@ func (s *stage) gather(clients int, ping time.Duration, app, path string) *crowd
 		s.t.Fatalf("%v\nnode:\n%s", err, tail(s.Log()))
 	}
 	s.t.Cleanup(c.Stop)
-	return &crowd{s.t, c, clients}
+	return &crowd{s.t, c, clients, ping > 0}
 }
 
 func (c *crowd) order(order string) rig.CrowdReport {
@@ -133,13 +134,28 @@ func (c *crowd) until(d time.Duration, what string, wanted func(rig.CrowdReport)
 	return r
 }
 
-// checkUndisturbed checks that every client is still on its first connection, and that no ping was left unanswered.
+// checkUndisturbed checks that every client is still on its first connection, and that no ping was left unanswered: a
+// client without an answer sends no further ping.
 func (c *crowd) checkUndisturbed() {
 	c.t.Helper()
+	if c.pings {
+		c.awaitPongs(20 * time.Second)
+	}
 	r := c.order("report")
-	if r.Open != c.size || len(r.Closes) != 0 || r.Reconnects != 0 || r.Late != 0 {
-		c.t.Errorf("of %d clients %d are connected, %d connected again, %d pings were late, connections ended by %v",
-			c.size, r.Open, r.Reconnects, r.Late, r.Closes)
+	if r.Open != c.size || len(r.Closes) != 0 || r.Reconnects != 0 {
+		c.t.Errorf("of %d clients %d are connected, %d connected again, connections ended by %v",
+			c.size, r.Open, r.Reconnects, r.Closes)
+	}
+}
+
+// checkOnTime checks that no ping waits for its answer until the next is due while the app is asleep. One that is up
+// answers itself, as fast as it can.
+func (c *crowd) checkOnTime(asleep func()) {
+	c.t.Helper()
+	before := c.order("report")
+	asleep()
+	if r := c.order("report"); r.Late != before.Late || r.Pongs == before.Pongs {
+		c.t.Errorf("while the app was asleep %d pings were answered and %d were late", r.Pongs-before.Pongs, r.Late-before.Late)
 	}
 }
 

@@ -140,7 +140,7 @@ func TestPythonWebSocketsSleepOnDisk(t *testing.T) {
 			c.checkAllHear("say-all before", 20*time.Second)
 			asleep := s.awaitState(app, "hibernated")
 			disk := s.checkNothingRuns(asleep)
-			s.staysAsleep(app, asleep, python.asleep)
+			c.checkOnTime(func() { s.staysAsleep(app, asleep, python.asleep) })
 			took := c.checkAllHear("say-all after", 20*time.Second)
 			t.Logf("%s on disk; every client answered in %s", megabytes(disk), took.Round(time.Millisecond))
 			c.checkUndisturbed()
@@ -159,7 +159,7 @@ func TestReadDeadlinesLiveByTicks(t *testing.T) {
 	c := s.gather(audience, 2*time.Second, "deadlines-memory", "/")
 	c.checkAllHear("say-all before", 20*time.Second)
 	asleep := s.awaitState("deadlines-memory", "paused")
-	s.staysAsleep("deadlines-memory", asleep, 13*time.Second) // three times the server's deadline
+	c.checkOnTime(func() { s.staysAsleep("deadlines-memory", asleep, 13*time.Second) }) // three times the server's deadline
 	if r := c.order("report"); r.ServerPings == 0 {
 		t.Error("the server's own pings did not come out in its ticks")
 	}
@@ -176,7 +176,7 @@ func TestReadDeadlinesPassOnDisk(t *testing.T) {
 	s.deploy(copyApp(t, "go-deadlines", sleepy("stream: {quiet: 1s, hold: disk, tick: 1s}\n")), "deadlines-disk")
 	c := s.gather(audience, 2*time.Second, "deadlines-disk", "/")
 	asleep := s.awaitState("deadlines-disk", "hibernated")
-	s.staysAsleep("deadlines-disk", asleep, 5*time.Second)
+	c.checkOnTime(func() { s.staysAsleep("deadlines-disk", asleep, 5*time.Second) })
 	c.checkUndisturbed()
 	if a := s.get("deadlines-disk", "/"); a.Took != "wake" || a.Environment != asleep.ID {
 		t.Errorf("the request came by %q from %s, want by \"wake\" from %s", a.Took, a.Environment, asleep.ID)

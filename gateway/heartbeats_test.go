@@ -89,12 +89,7 @@ func TestHeartbeats(t *testing.T) {
 			if got := h.env.reasons(); len(got) != held {
 				t.Errorf("the environment was held for %q", got[held:])
 			}
-			eventually(t, func() error { // it is counted after it was sent
-				if n := value(h.metrics.beats[test.protocol]); n != test.answers {
-					return fmt.Errorf("%v heartbeats were kept up, want %v", n, test.answers)
-				}
-				return nil
-			})
+			awaitValue(t, h.metrics.beats[test.protocol], test.answers)
 			h.wakes("text:hello")
 		})
 	}

@@ -28,9 +28,7 @@ func TestPingsOfAClient(t *testing.T) {
 	if moved := h.env.movedSoFar(); moved > 0 {
 		t.Errorf("data moved %d times", moved)
 	}
-	if n := value(h.metrics.pongs); n != 2 {
-		t.Errorf("%v pings were answered", n)
-	}
+	awaitValue(t, h.metrics.pongs, 2)
 	h.wakes("text:hello")
 	h.awaitSettled()
 }
@@ -58,9 +56,7 @@ func TestAnAppThatFallsAsleepOverAPing(t *testing.T) {
 	h.says("ping:asleep")
 	h.clientHears("pong:asleep")
 	h.notWoken()
-	if n := value(h.metrics.pongs); n != 5 {
-		t.Errorf("%v pings were answered", n)
-	}
+	awaitValue(t, h.metrics.pongs, 5)
 	h.env.resume()
 	h.appSays("pong:in a tick") // late, and allowed
 	h.clientHears("pong:in a tick")
@@ -245,9 +241,7 @@ func findDeadClient(t *testing.T, h *heldStream) {
 		h.says("pong:" + string(h.pingMark[:]))
 	}
 	h.clientHears(mark) // which it does not answer
-	if n := value(h.metrics.held); n != 1 {
-		t.Errorf("%v streams are held", n)
-	}
+	awaitValue(t, h.metrics.held, 1)
 	if rest, err := h.client.rest(); err == nil {
 		t.Errorf("the client's side ended with %q as if nothing had happened", rest)
 	}
@@ -261,12 +255,8 @@ func findDeadClient(t *testing.T, h *heldStream) {
 	}
 	h.env.awaitCounts(t, counts{})
 	h.notWoken()
-	if n := value(h.metrics.dead); n != 1 {
-		t.Errorf("%v clients were found dead", n)
-	}
-	if n := value(h.metrics.held); n != 0 {
-		t.Errorf("%v streams are held", n)
-	}
+	awaitValue(t, h.metrics.dead, 1)
+	awaitValue(t, h.metrics.held, 0)
 }
 
 func TestADeadClientOfAnEnvironmentThatEnds(t *testing.T) {

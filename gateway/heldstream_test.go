@@ -28,6 +28,17 @@ func value(c prometheus.Collector) float64 {
 	return m.GetCounter().GetValue() + m.GetGauge().GetValue()
 }
 
+// awaitValue waits until a counter or gauge has a value: what happens is counted after it was seen.
+func awaitValue(t testing.TB, c prometheus.Collector, want float64) {
+	t.Helper()
+	eventually(t, func() error {
+		if got := value(c); got != want {
+			return fmt.Errorf("counted %v, want %v", got, want)
+		}
+		return nil
+	})
+}
+
 // heldStream is a WebSocket of which the test plays both ends.
 type heldStream struct {
 	*door
