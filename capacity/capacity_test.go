@@ -174,3 +174,43 @@ func TestTurns(t *testing.T) {
 		}
 	})
 }
+
+// Those that have a charge do not wait behind one that has none and does not fit.
+func TestMemoryOfThoseThatHaveSome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := capacity.NewMemory(100 * lull.MB)
+		paused, busy := m.Charge(), m.Charge()
+		for c, size := range map[*capacity.Charge]lull.Size{paused: 20 * lull.MB, busy: 50 * lull.MB} {
+			if err := c.Grow(t.Context(), size); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- m.Charge().Grow(ctx, 90*lull.MB) }()
+		synctest.Wait()
+		if m.Charge().TryGrow(10 * lull.MB) {
+			t.Error("a newcomer has passed one that waits")
+		}
+		if paused.TryGrow(60 * lull.MB) {
+			t.Error("it has got more than there is")
+		}
+		if !paused.TryGrow(40 * lull.MB) {
+			t.Error("it fits, and waits")
+		}
+		grown := make(chan error)
+		go func() { grown <- paused.Grow(t.Context(), 60*lull.MB) }()
+		synctest.Wait()
+		busy.Shrink(30 * lull.MB)
+		if err := <-grown; err != nil {
+			t.Error(err)
+		}
+		cancel()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		if used, _ := m.Used(); used != 90*lull.MB {
+			t.Errorf("%s are in use", used)
+		}
+	})
+}

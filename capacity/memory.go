@@ -19,7 +19,8 @@ var ErrTooLarge = errors.New("more than all environments of this node may use to
 
 // Memory is a budget. An environment that runs is charged what it may use at most, so that what is promised is there;
 // one that is paused what it has; one on disk nothing. Whoever does not fit waits, and meanwhile those that have been
-// idle for the longest are asked to make room.
+// idle for the longest are asked to make room. Who has a charge already and fits goes before those who have none: it is in
+// memory, and its clients are waiting.
 //
 // Its methods may be called concurrently. None calls a Yielder while it holds the lock.
 type Memory struct {
@@ -91,8 +92,7 @@ func (c *Charge) Grow(ctx context.Context, size lull.Size) error {
 		m.mu.Unlock()
 		return fmt.Errorf("%s is %w: %s", size, ErrTooLarge, m.total)
 	}
-	if size <= c.size || m.waiting.Len() == 0 && m.fits(size-c.size) {
-		m.set(c, size)
+	if m.give(c, size) {
 		m.mu.Unlock()
 		return nil
 	}
@@ -113,6 +113,13 @@ func (c *Charge) Grow(ctx context.Context, size lull.Size) error {
 	m.waiting.Remove(place)
 	m.serve()
 	return fmt.Errorf("wait for %s of memory, of which %s of %s are in use: %w", size, m.used, m.total, context.Cause(ctx))
+}
+
+// TryGrow is Grow for what is not worth waiting for: it reports false, and changes nothing, if it does not fit now.
+func (c *Charge) TryGrow(size lull.Size) bool {
+	c.memory.mu.Lock()
+	defer c.memory.mu.Unlock()
+	return c.memory.give(c, size)
 }
 
 // await waits for r to be given, and asks for room once it is the first; false if ctx ends before.
@@ -181,14 +188,27 @@ func (m *Memory) set(c *Charge, size lull.Size) {
 	m.serve()
 }
 
-// serve gives to those who wait, in their order. One that does not fit is not passed by the smaller ones behind it.
+// give makes the charge as large as that if it fits and nobody goes before it.
+func (m *Memory) give(c *Charge, size lull.Size) bool {
+	if size > c.size && (m.waiting.Len() > 0 && c.size == 0 || !m.fits(size-c.size)) {
+		return false
+	}
+	m.set(c, size)
+	return true
+}
+
+// serve gives to those who wait, in their order. One that does not fit is only passed by those that have a charge.
 func (m *Memory) serve() {
-	for first := m.waiting.Front(); first != nil; first = m.waiting.Front() {
-		r := first.Value.(*request)
-		if !m.fits(r.size - r.charge.size) {
-			break
+	passing := false
+	var next *list.Element
+	for each := m.waiting.Front(); each != nil; each = next {
+		next = each.Next()
+		r := each.Value.(*request)
+		if passing && r.charge.size == 0 || !m.fits(r.size-r.charge.size) {
+			passing = true
+			continue
 		}
-		m.waiting.Remove(first)
+		m.waiting.Remove(each)
 		m.used += r.size - r.charge.size
 		r.charge.size = r.size
 		close(r.given)

@@ -186,13 +186,26 @@ func (s *stream) touch(now time.Time) {
 }
 
 // Moved is called for every piece of data, so it does without a review: data that moves only puts off what is planned,
-// and the timer that comes too early finds that out.
+// and the timer that comes too early finds that out. An environment that sleeps was put to sleep over its data, by a client
+// that took it too late: there may be more.
 func (s *stream) Moved() {
+	if s.move() {
+		s.environment.fleet.change(func(_ *ledger, now time.Time) {
+			if !s.closed && s.environment.asleep() {
+				s.environment.rise("data from the app", now)
+			}
+		})
+	}
+}
+
+// move notes that data has moved, and reports whether the environment is asleep.
+func (s *stream) move() (asleep bool) {
 	s.environment.fleet.mu.Lock()
 	defer s.environment.fleet.mu.Unlock()
 	now := time.Now()
 	s.touch(now)
 	s.environment.engage("data from the app", now)
+	return s.environment.asleep()
 }
 
 func (s *stream) Unsettled(on bool) {

@@ -40,6 +40,7 @@ type environment struct {
 	cause   string     // why that is its goal
 	grace   time.Duration
 	cancel  context.CancelFunc // ends a start that is no longer wanted
+	callOff context.CancelFunc // ends the waiting for a turn to write, when it is wanted elsewhere; nil while it does not wait
 	moves   []Move
 	up      chan struct{} // closed while running, open otherwise; made anew by become
 	cameUp  time.Time     // when it was ready; zero before
@@ -61,7 +62,7 @@ type environment struct {
 	unsettled int       // streams that are in the middle of something
 	unread    time.Time // when the app was last seen to have input that it has not read; zero: it had none
 	sinking   time.Time // when the step down began that its goal asks for
-	writing   bool      // its snapshot is being written: nothing may come in
+	writing   bool      // its snapshot is being written, or was: nothing may come in before it runs
 	tick      tick
 	sleeps    uint32        // how many there have been
 	whenUp    []func()      // to be done as soon as it runs
@@ -132,7 +133,7 @@ func (e *environment) become(next lull.State, why string, now time.Time) bool {
 	switch {
 	case next == lull.Running:
 		e.sleep.Store(0)
-		e.upSince = now
+		e.upSince, e.writing = now, false
 		if !e.tick.on {
 			e.ended = now
 		}
@@ -163,22 +164,19 @@ func (e *environment) note(m Move) {
 	}
 }
 
-// catchUp does what has waited for the environment to run, in a goroutine that holds it up meanwhile.
+// catchUp does what has waited for the environment to run: each in a goroutine of its own, because a connection that takes
+// nothing must not keep the others waiting, and held up meanwhile.
 func (e *environment) catchUp() {
-	if len(e.whenUp) == 0 {
-		return
-	}
-	todo := e.whenUp
-	e.whenUp = nil
-	e.beats++
-	e.fleet.books.after(func() {
-		go func() { // ends with todo, which does not wait for anything; keeps the environment from going away
-			for _, do := range todo {
+	for _, do := range e.whenUp {
+		e.beats++
+		e.fleet.books.after(func() {
+			go func() { // ends with do, which has a deadline
 				do()
-			}
-			e.fleet.change(func(_ *ledger, now time.Time) { e.beaten(now) })
-		}()
-	})
+				e.fleet.change(func(_ *ledger, now time.Time) { e.beaten(now) })
+			}()
+		})
+	}
+	e.whenUp = nil
 }
 
 func (e *environment) asleep() bool { return e.state == lull.Paused || e.state == lull.Hibernated }
@@ -210,6 +208,9 @@ func (e *environment) aim(goal lull.State, why string) {
 		return
 	}
 	e.goal, e.cause = goal, why
+	if e.callOff != nil {
+		e.callOff()
+	}
 	if goal != lull.Running {
 		e.tick.on = false
 		e.sinking, e.unread = time.Now(), time.Time{}

@@ -60,13 +60,16 @@ func (f *Fleet) Adopt(s snapshot.Snapshot) (adopted bool) {
 	return adopted
 }
 
-// evict returns what is to be done when the snapshot of e has to go.
-func (f *Fleet) evict(e *environment) func() {
-	return func() {
+// evict returns what is to be done when the snapshot of e has to go, which an environment that is to wake does not allow.
+func (f *Fleet) evict(e *environment) func() bool {
+	return func() (may bool) {
 		f.change(func(*ledger, time.Time) {
-			e.leaving = closeRestart
-			e.leave("its snapshot had to make room for others", 0)
+			if may = e.goal != lull.Running; may {
+				e.leaving = closeRestart
+				e.leave("its snapshot had to make room for others", 0)
+			}
 		})
+		return may
 	}
 }
 
@@ -79,23 +82,27 @@ func (k *keeper) within(base time.Duration, size lull.Size) (context.Context, co
 // whole: if it is wanted again by then the snapshot is thrown away.
 func (k *keeper) hibernate() *failure {
 	config, e := k.fleet.config, k.environment
+	done, ok := k.turn()
+	if !ok {
+		return nil
+	}
+	defer done()
 	began := time.Now()
 	if !k.settleDown() {
 		return nil
 	}
-	defer k.change(func(_ *ledger, e *environment, _ time.Time) { e.writing = false })
+	made := false
+	defer func() {
+		if !made {
+			k.change(func(_ *ledger, e *environment, _ time.Time) { e.writing = false })
+		}
+	}()
 	usage, err := k.box.Usage()
 	if err != nil && k.dead(err) {
 		return k.watch()
 	}
-	ctx, cancel := k.within(writeTime, usage.Memory)
+	ctx, cancel := k.within(writeTime, usage.Memory*lull.Size(config.Writes.Most())) // the others write to the same disk
 	defer cancel()
-	done, err := config.Writes.Take(ctx)
-	if err != nil {
-		k.pin(err)
-		return nil
-	}
-	defer done()
 	draft, err := config.Snapshots.Begin(e.id, usage.Memory)
 	if err != nil {
 		k.pin(err)
@@ -103,6 +110,7 @@ func (k *keeper) hibernate() *failure {
 	}
 	defer draft.Discard()
 	if err = k.box.Snapshot(ctx, draft.Dir()); err == nil {
+		made = true
 		err = draft.Finish(snapshot.Snapshot{App: config.App, Release: k.release().Number, Memory: usage.Memory, Port: k.port(), Idle: k.idleSince()})
 	}
 	switch {
@@ -124,6 +132,20 @@ func (k *keeper) hibernate() *failure {
 		return nil
 	}
 	return k.goDown(draft, began)
+}
+
+// turn waits for a turn to write, as long as the environment is to go to disk.
+func (k *keeper) turn() (done func(), ok bool) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	k.change(func(_ *ledger, e *environment, _ time.Time) {
+		if e.callOff = cancel; e.goal != lull.Hibernated {
+			cancel()
+		}
+	})
+	done, err := k.fleet.config.Writes.Take(ctx)
+	k.change(func(_ *ledger, e *environment, _ time.Time) { e.callOff = nil })
+	return done, err == nil
 }
 
 // goDown ends the sandbox, which from here on is only on disk.
@@ -211,7 +233,7 @@ func (k *keeper) idleSince() (since time.Time) {
 
 // wake brings the environment back from disk. If that fails it is over, and whoever waits gets another one.
 func (k *keeper) wake() *failure {
-	if fail := k.growFor(); fail != nil || !k.wanted() {
+	if ok, fail := k.growFor(); !ok {
 		return fail
 	}
 	config, e := k.fleet.config, k.environment
@@ -256,6 +278,8 @@ func (k *keeper) restore() (_ sandbox.Sandbox, err error) {
 	if err != nil {
 		return nil, err
 	}
+	spent := make(chan error, 1)
+	go func() { spent <- config.Snapshots.Spend(e.id) }() // a few milliseconds, beside the restore
 	spec, fail := k.specify(ctx)
 	if fail != nil {
 		return nil, errors.New(fail.what)
@@ -263,6 +287,9 @@ func (k *keeper) restore() (_ sandbox.Sandbox, err error) {
 	box, err := config.Driver.Restore(ctx, spec, dir)
 	if err != nil {
 		return nil, err
+	}
+	if err := <-spent; err != nil {
+		k.log(slog.LevelWarn, "snapshot may serve again if the machine loses power now", err)
 	}
 	if err := listens(ctx, box, taken.Port); err != nil {
 		return nil, errors.Join(err, box.Close())
@@ -321,14 +348,4 @@ func (k *keeper) cancellable() (context.Context, context.CancelFunc) {
 		}
 	})
 	return ctx, cancel
-}
-
-// growFor waits until there is memory for the environment to run. If it is to be stopped first, that is no failure.
-func (k *keeper) growFor() *failure {
-	ctx, cancel := k.cancellable()
-	defer cancel()
-	if fail := k.grow(ctx); fail != nil && ctx.Err() == nil {
-		return fail
-	}
-	return nil
 }

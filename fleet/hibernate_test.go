@@ -406,3 +406,95 @@ func TestWakesTakeTurns(t *testing.T) {
 		}
 	}, disk, func(c *fleet.Config) { c.Wakes = capacity.NewTurns(2) })
 }
+
+// An environment that waits for its turn to be written is back at once when it is wanted, however long it has waited; and if
+// nobody wants it, it waits as long as it takes.
+func TestTurnsToWrite(t *testing.T) {
+	_, disk := onDisk(t, 0)
+	writes := capacity.NewTurns(1)
+	inBubble(t, func(t *testing.T, w *world) {
+		w.Use(release(1, "app", deep))
+		w.warm()
+		done, err := writes.Take(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		sleep(time.Minute)
+		w.is("paused")
+		p := w.acquire("GET /")
+		if p.How() != fleet.Resumed || p.Waited() > 50*time.Millisecond {
+			t.Errorf("got by %s after %v", p.How(), p.Waited())
+		}
+		p.Free()
+		sleep(10 * time.Minute)
+		w.is("paused")
+		done()
+		w.is("hibernated")
+	}, disk, func(c *fleet.Config) { c.Writes = writes })
+}
+
+// A snapshot that was made and could not be kept leaves the environment silenced: an answer to it waits until it runs.
+func TestNothingIsWrittenToASilencedEnvironment(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "snapshots")
+	store, err := snapshot.Open(dir, 0, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	inBubble(t, func(t *testing.T, w *world) {
+		w.Use(release(1, "app", deep, func(m *lull.Manifest) { m.Stream.Tick = 0 }))
+		s, id := w.stream()
+		defer s.Close()
+		mayWrite := func() bool {
+			release, ok := s.HoldIfThere()
+			if ok {
+				release()
+			}
+			return ok
+		}
+		w.fake.Before(func(_ context.Context, verb string, _ sandbox.Spec) error {
+			if verb == "snapshot" { // where the seal is to be
+				return os.Mkdir(filepath.Join(dir, id+".draft", "sealed.json"), 0o700)
+			}
+			return nil
+		})
+		sleep(3 * time.Second)
+		w.is("paused")
+		if !mayWrite() {
+			t.Error("nothing may be written to an environment that is paused")
+		}
+		sleep(time.Minute)
+		w.is("paused")
+		if !w.journal.noted("could not be put on disk") {
+			t.Error("it was put on disk")
+		}
+		if mayWrite() {
+			t.Error("an answer may be written to an environment that hears nothing")
+		}
+		done, err := s.Hold(t.Context(), "websocket data")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer done()
+		if !mayWrite() {
+			t.Error("nothing may be written to an environment that runs")
+		}
+	}, func(c *fleet.Config) { c.Snapshots = store })
+}
+
+// A client that takes the app's data late finds the rest of it: the app is brought up to send it.
+func TestDataThatIsTakenLate(t *testing.T) {
+	_, disk := onDisk(t, 0)
+	inBubble(t, func(t *testing.T, w *world) {
+		w.Use(release(1, "app", deep, func(m *lull.Manifest) { m.Stream.Tick = 0 }))
+		s, _ := w.stream()
+		defer s.Close()
+		for _, after := range []time.Duration{4 * time.Second, 20 * time.Second} {
+			sleep(after)
+			s.Moved()
+			w.is("running")
+			if row := w.Environments()[0]; row.Reason != "data from the app" {
+				t.Errorf("it runs because of %q", row.Reason)
+			}
+		}
+	}, disk)
+}

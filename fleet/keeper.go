@@ -18,6 +18,8 @@ const (
 	prepareTime = 2 * time.Minute
 	// verbTime bounds a pause or a resume, which take milliseconds.
 	verbTime = 10 * time.Second
+	// leastWait is how long an environment waits for memory at least, however short timeout.queue is.
+	leastWait = 5 * time.Second
 	// noteEvery is how often at most it is noted that an environment is at one of its limits.
 	noteEvery = time.Minute
 )
@@ -94,8 +96,13 @@ func (k *keeper) start() *failure {
 
 // boot starts the sandbox.
 func (k *keeper) boot(ctx context.Context) (sandbox.Spec, *failure) {
-	if fail := k.grow(ctx); fail != nil {
-		return sandbox.Spec{}, fail
+	if err := k.grow(ctx); err != nil {
+		k.change(func(_ *ledger, e *environment, _ time.Time) { // nobody waits for it any more, or others have to be asked
+			if errors.Is(err, context.DeadlineExceeded) {
+				e.leave("there was no memory for it", 0)
+			}
+		})
+		return sandbox.Spec{}, broken("given memory", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, prepareTime)
 	defer cancel()
@@ -116,16 +123,67 @@ func (k *keeper) have(box sandbox.Sandbox) {
 	k.change(func(_ *ledger, e *environment, _ time.Time) { e.box = box })
 }
 
-// grow waits until the node has the memory that the environment may use.
-func (k *keeper) grow(ctx context.Context) *failure {
-	most := k.release().Manifest.Resources.Memory + k.fleet.config.Overhead
+// most is the memory that the environment may use.
+func (k *keeper) most() lull.Size {
+	return k.release().Manifest.Resources.Memory + k.fleet.config.Overhead
+}
+
+// grow waits until the node has the memory that the environment may use, as long as a connection waits for it: what nobody
+// wants any more must not keep others from theirs.
+func (k *keeper) grow(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, max(k.release().Manifest.Timeout.Queue.Std(), leastWait))
+	defer cancel()
+	most := k.most()
 	k.change(func(_ *ledger, e *environment, _ time.Time) { e.short = most })
 	err := k.charge.Grow(ctx, most)
 	k.change(func(_ *ledger, e *environment, _ time.Time) { e.short = 0 })
-	if err != nil {
-		return broken("given memory", err)
+	return err
+}
+
+// growFor waits until there is memory for the environment to come up; ok is false if it does not come up now: it is to be
+// stopped, or nobody has waited for it that long. A tick does not wait.
+func (k *keeper) growFor() (ok bool, fail *failure) {
+	ctx, cancel := k.cancellable()
+	defer cancel()
+	for {
+		if k.ticks() {
+			if k.charge.TryGrow(k.most()) {
+				return k.wanted(), nil
+			}
+			k.change(func(_ *ledger, e *environment, now time.Time) {
+				if e.tick.on {
+					e.skipTick(now)
+					ok = true
+				}
+			})
+			if ok {
+				return false, nil
+			}
+		}
+		err := k.grow(ctx)
+		switch {
+		case err == nil:
+			return k.wanted(), nil
+		case ctx.Err() != nil:
+			return false, nil
+		case !errors.Is(err, context.DeadlineExceeded):
+			return false, broken("given memory", err)
+		}
+		var held bool
+		k.change(func(_ *ledger, e *environment, _ time.Time) {
+			if held = e.holds > 0; !held {
+				e.aim(e.state, "there was no memory for it")
+			}
+		})
+		if !held {
+			return false, nil
+		}
 	}
-	return nil
+}
+
+func (k *keeper) ticks() (on bool) {
+	k.change(func(_ *ledger, e *environment, _ time.Time) { on = e.tick.on })
+	return on
 }
 
 // specify says what the sandbox is made of. Its output goes to the journal.
@@ -270,7 +328,7 @@ func (k *keeper) pause() *failure {
 }
 
 func (k *keeper) resume() *failure {
-	if fail := k.growFor(); fail != nil || !k.wanted() {
+	if ok, fail := k.growFor(); !ok {
 		return fail
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), verbTime)

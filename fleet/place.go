@@ -83,7 +83,8 @@ type Stream interface {
 	// that a client has died.
 	WhenUp(do func())
 
-	// Moved notes that the environment has sent data, which counts as activity. Heartbeats do not.
+	// Moved notes that the client has got data of the environment's, which counts as activity, and wakes one that has
+	// fallen asleep before its client took it. Heartbeats do not.
 	Moved()
 
 	// Unsettled says whether sleep would fall into something half done: the rest of a frame is still to come, or a ping

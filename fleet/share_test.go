@@ -138,3 +138,95 @@ func TestMemoryPressure(t *testing.T) {
 		t.Errorf("%s are in use in the end", used)
 	}
 }
+
+// quick is a manifest of an app of that size whose connections do not wait for long.
+func quick(memory lull.Size) func(*lull.Manifest) {
+	return func(m *lull.Manifest) {
+		m.Resources.Memory, m.Timeout.Queue = memory, lull.Duration(10*time.Second)
+	}
+}
+
+// beside returns another app's fleet on the same node, which the caller closes.
+func (w *world) beside(memory *capacity.Memory, app string, changes ...func(*lull.Manifest)) *fleet.Fleet {
+	f := fleet.New(fleet.Config{App: app, Driver: w.fake, Prepare: prepare, Memory: memory})
+	f.Use(release(1, "app", changes...))
+	return f
+}
+
+// An app that does not fit keeps nobody else from what they need: not those in memory, and, once nobody waits for it any
+// more, not those that start.
+func TestWhatDoesNotFitBlocksNobody(t *testing.T) {
+	_, disk := onDisk(t, 0)
+	memory := capacity.NewMemory(400 * lull.MB)
+	inBubble(t, func(t *testing.T, w *world) {
+		w.Use(release(1, "app", memoryOnly, quick(200*lull.MB), func(m *lull.Manifest) { m.Stream.Tick = 0 }))
+		s, _ := w.stream()
+		defer s.Close()
+		sleep(10 * time.Second)
+		w.is("paused") // and it stays in memory, for its stream
+
+		huge := w.beside(memory, "huge", quick(390*lull.MB))
+		defer huge.Close(0)
+		refused := make(chan error)
+		go func() {
+			_, err := huge.Acquire(t.Context(), fleet.Want{Why: "GET /"})
+			refused <- err
+		}()
+		sleep(time.Second)
+		began := time.Now()
+		done, err := s.Hold(t.Context(), "websocket data")
+		if err != nil || time.Since(began) > time.Second {
+			t.Fatalf("a stream's data after %v: %v", time.Since(began), err)
+		}
+		done()
+		if err := <-refused; lull.KindOf(err) != lull.KindStarting || !strings.Contains(err.Error(), "no memory") {
+			t.Errorf("what does not fit: %v", err)
+		}
+		sleep(time.Second)
+		small := w.beside(memory, "small", quick(64*lull.MB))
+		defer small.Close(0)
+		p, err := small.Acquire(t.Context(), fleet.Want{Why: "GET /"})
+		if err != nil {
+			t.Fatalf("nobody waits for the other any more: %v", err)
+		}
+		p.Free()
+	}, disk, func(c *fleet.Config) { c.Memory = memory })
+}
+
+// A tick for which there is no memory is left out, and nobody waits behind it.
+func TestATickDoesNotWaitForMemory(t *testing.T) {
+	memory := capacity.NewMemory(400 * lull.MB)
+	inBubble(t, func(t *testing.T, w *world) {
+		w.Use(release(1, "app", memoryOnly, quick(200*lull.MB)))
+		s, _ := w.stream()
+		defer s.Close()
+		sleep(10 * time.Second)
+		w.is("paused")
+		busy := w.beside(memory, "busy", quick(250*lull.MB))
+		defer busy.Close(0)
+		p, err := busy.Acquire(t.Context(), fleet.Want{Why: "GET /"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sleep(time.Minute)
+		w.is("paused")
+		for _, move := range w.moves() {
+			if move.Why == "tick" {
+				t.Errorf("it has ticked without memory: %v", w.moves())
+			}
+		}
+		small := w.beside(memory, "small", quick(64*lull.MB))
+		q, err := small.Acquire(t.Context(), fleet.Want{Why: "GET /"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		q.Free()
+		small.Close(0)
+		p.Free()
+		busy.Close(0)
+		sleep(20 * time.Second)
+		if moves := w.moves(); moves[len(moves)-2].Why != "tick" {
+			t.Errorf("there is memory, and it does not tick: %v", moves)
+		}
+	}, func(c *fleet.Config) { c.Memory = memory })
+}

@@ -53,6 +53,12 @@ func (e *environment) beginTick(now time.Time) (next time.Time) {
 	return time.Time{}
 }
 
+// skipTick leaves a tick out that was about to begin.
+func (e *environment) skipTick(now time.Time) {
+	e.aim(lull.Paused, "there was no memory for a tick")
+	e.tick.last = now
+}
+
 func (e *environment) endTick(now time.Time) (next time.Time) {
 	over := e.upSince.Add(tickTime)
 	switch {

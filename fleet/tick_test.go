@@ -1,6 +1,7 @@
 package fleet_test
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -155,23 +156,23 @@ func TestWhenUp(t *testing.T) {
 		w.Use(release(1, "app", deep))
 		s, id := w.stream()
 		other, _ := w.stream()
-		done := 0
+		var done atomic.Int32
 		late := func() {
 			if box := w.fake.Sandbox(id); box == nil || box.Paused() {
 				t.Error("it was done while the environment slept")
 			}
-			done++
+			done.Add(1)
 		}
 		s.WhenUp(late)
 		synctest.Wait()
-		if done != 1 {
+		if done.Load() != 1 {
 			t.Error("not done at once")
 		}
 		sleep(4 * time.Second)
 		w.is("paused")
 		s.WhenUp(late)
 		sleep(time.Second)
-		if done != 1 {
+		if done.Load() != 1 {
 			t.Error("done while it is paused")
 		}
 		sleep(10 * time.Second)
@@ -185,8 +186,8 @@ func TestWhenUp(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if done != 3 {
-			t.Errorf("%d of 3 done", done)
+		if done.Load() != 3 {
+			t.Errorf("%d of 3 done", done.Load())
 		}
 		release()
 		other.Close()

@@ -22,7 +22,6 @@ type Draft struct {
 	store       *Store
 	environment string
 	dir         string
-	expected    lull.Size
 	seal        Snapshot
 	over        bool
 }
@@ -60,9 +59,9 @@ func (d *Draft) Finish(about Snapshot) error {
 	return nil
 }
 
-// Seal makes the draft the environment's snapshot: from now on it counts. evict is told, from another goroutine, if it
-// has to go to make room.
-func (d *Draft) Seal(evict func()) (Snapshot, error) {
+// Seal makes the draft the environment's snapshot: from now on it counts. When it has to go to make room evict is asked,
+// from another goroutine: it says false if the environment is wanted at that moment; else it is not to be woken any more.
+func (d *Draft) Seal(evict func() bool) (Snapshot, error) {
 	s := d.store
 	path := s.path(d.environment)
 	if err := errors.Join(os.RemoveAll(path), os.Rename(d.dir, path)); err != nil {
@@ -71,7 +70,7 @@ func (d *Draft) Seal(evict func()) (Snapshot, error) {
 	d.over = true
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.drafts -= d.expected
+	delete(s.drafts, d.environment)
 	s.kept[d.environment] = &entry{snapshot: d.seal, evict: evict}
 	return d.seal, nil
 }
@@ -82,7 +81,7 @@ func (d *Draft) Discard() error {
 		return nil
 	}
 	d.over = true
-	d.store.finish(d.expected)
+	defer d.store.finish(d.environment)
 	return os.RemoveAll(d.dir)
 }
 

@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -64,13 +65,13 @@ type Store struct {
 
 	mu     sync.Mutex // guards what follows
 	kept   map[string]*entry
-	drafts lull.Size // expected by drafts that are being written
+	drafts map[string]lull.Size // what those that are being written are expected to take, by environment
 }
 
 // entry is a sealed snapshot, or one that has been taken and is still on disk.
 type entry struct {
 	snapshot Snapshot
-	evict    func() // told when it has been evicted; nil until somebody has a use for it
+	evict    func() bool // asked whether it may be evicted; nil until somebody has a use for it
 	taken    bool
 }
 
@@ -84,7 +85,7 @@ func Open(dir string, limit lull.Size, log *slog.Logger) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the snapshots: %w", err)
 	}
-	s := &Store{dir: dir, limit: limit, log: log, kept: map[string]*entry{}}
+	s := &Store{dir: dir, limit: limit, log: log, kept: map[string]*entry{}, drafts: map[string]lull.Size{}}
 	for _, e := range entries {
 		found, err := readSeal(filepath.Join(dir, e.Name()))
 		if err == nil && found.Environment == e.Name() {
@@ -136,8 +137,9 @@ func (s *Store) size() (total lull.Size) {
 	return total
 }
 
-// Adopt says who wants to know when the snapshot of an environment is evicted. It reports whether the snapshot is there.
-func (s *Store) Adopt(environment string, evict func()) bool {
+// Adopt says who is asked before the snapshot of an environment is evicted; see Draft.Seal. It reports whether the snapshot
+// is there.
+func (s *Store) Adopt(environment string, evict func() bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.kept[environment]
@@ -149,62 +151,111 @@ func (s *Store) Adopt(environment string, evict func()) bool {
 }
 
 // Begin makes a directory for a snapshot that is expected to be of that size at most. If there is no room the oldest
-// snapshots are evicted; it fails with ErrFull if that does not help. The draft must be sealed or discarded.
+// snapshots are evicted, but none if all of them together would not help: then it fails with ErrFull. The draft must be
+// sealed or discarded.
 func (s *Store) Begin(environment string, expected lull.Size) (*Draft, error) {
-	victims, err := s.makeRoom(expected)
-	for _, v := range victims {
-		s.log.Warn("snapshot evicted to make room for another", "environment", v.snapshot.Environment, "size", v.snapshot.Size)
-		if v.evict != nil {
-			v.evict()
+	asked := map[*entry]bool{}
+	for {
+		oldest, err := s.reserve(environment, expected, asked)
+		if err != nil {
+			return nil, err
+		}
+		if oldest == nil {
+			break
+		}
+		asked[oldest] = true
+		if oldest.evict == nil || oldest.evict() {
+			if err := s.drop(oldest); err != nil {
+				return nil, err
+			}
 		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	d := &Draft{store: s, environment: environment, dir: filepath.Join(s.dir, environment+draftSuffix), expected: expected}
+	d := &Draft{store: s, environment: environment, dir: s.draftPath(environment)}
 	if err := errors.Join(os.RemoveAll(d.dir), os.Mkdir(d.dir, 0o700)); err != nil {
-		s.finish(expected)
+		s.finish(environment)
 		return nil, fmt.Errorf("begin a snapshot: %w", err)
 	}
 	return d, nil
 }
 
-// makeRoom evicts until another snapshot of that size fits, and counts it as a draft.
-func (s *Store) makeRoom(expected lull.Size) (victims []*entry, err error) {
+// reserve counts a draft of that size if it fits. If not, it returns the snapshot that is to make room first, of those that
+// have not been asked yet, provided that all of them together make enough.
+func (s *Store) reserve(environment string, expected lull.Size, asked map[*entry]bool) (oldest *entry, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.limit > 0 && expected > s.limit {
 		return nil, fmt.Errorf("%w: it may take %s, all of them together %s (--snapshots)", ErrFull, expected, s.limit)
 	}
-	for {
-		free, err := freeSpace(s.dir)
-		if err != nil {
-			return victims, err
-		}
-		over := s.limit > 0 && s.size()+s.drafts+expected > s.limit
-		if !over && free >= s.drafts+expected+spare {
-			s.drafts += expected
-			return victims, nil
-		}
-		oldest := s.oldest()
-		if oldest == nil {
-			return victims, fmt.Errorf("%w: it may take %s, and %s are free", ErrFull, expected, free)
-		}
-		delete(s.kept, oldest.snapshot.Environment)
-		if err := os.RemoveAll(s.path(oldest.snapshot.Environment)); err != nil {
-			return victims, fmt.Errorf("evict a snapshot: %w", err)
-		}
-		victims = append(victims, oldest)
+	free, err := freeSpace(s.dir)
+	if err != nil {
+		return nil, err
 	}
-}
-
-func (s *Store) oldest() (oldest *entry) {
+	missing := expected + spare + s.unwritten() - free
+	if s.limit > 0 {
+		missing = max(missing, s.size()+s.drafting()+expected-s.limit)
+	}
+	if missing <= 0 {
+		s.drafts[environment] = expected
+		return nil, nil
+	}
+	var evictable lull.Size
 	for _, e := range s.kept {
-		if !e.taken && (oldest == nil || cmp.Or(e.snapshot.Made.Compare(oldest.snapshot.Made), strings.Compare(e.snapshot.Environment, oldest.snapshot.Environment)) < 0) {
+		if e.taken || asked[e] {
+			continue
+		}
+		evictable += e.snapshot.Size
+		if oldest == nil || cmp.Or(e.snapshot.Made.Compare(oldest.snapshot.Made), strings.Compare(e.snapshot.Environment, oldest.snapshot.Environment)) < 0 {
 			oldest = e
 		}
 	}
-	return oldest
+	if evictable < missing {
+		return nil, fmt.Errorf("%w: it may take %s, and %s are free", ErrFull, expected, free)
+	}
+	return oldest, nil
+}
+
+// drop removes a snapshot whose environment has agreed to it.
+func (s *Store) drop(e *entry) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.kept[e.snapshot.Environment] != e || e.taken {
+		return nil
+	}
+	s.log.Warn("snapshot evicted to make room for another", "environment", e.snapshot.Environment, "size", e.snapshot.Size)
+	delete(s.kept, e.snapshot.Environment)
+	if err := os.RemoveAll(s.path(e.snapshot.Environment)); err != nil {
+		return fmt.Errorf("evict a snapshot: %w", err)
+	}
+	return nil
+}
+
+// drafting is what drafts are expected to take in all.
+func (s *Store) drafting() (total lull.Size) {
+	for _, expected := range s.drafts {
+		total += expected
+	}
+	return total
+}
+
+// unwritten is what drafts are still to write: the rest is not free any more.
+func (s *Store) unwritten() (total lull.Size) {
+	for environment, expected := range s.drafts {
+		total += max(expected-written(s.draftPath(environment)), 0)
+	}
+	return total
+}
+
+// written is what the files of a draft take on disk so far.
+func written(dir string) (total lull.Size) {
+	entries, _ := os.ReadDir(dir) // a draft that is just being made, or moved, counts in full
+	for _, entry := range entries {
+		if info, err := entry.Info(); err == nil {
+			if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+				total += lull.Size(stat.Blocks) * 512
+			}
+		}
+	}
+	return total
 }
 
 func freeSpace(dir string) (lull.Size, error) {
@@ -217,14 +268,16 @@ func freeSpace(dir string) (lull.Size, error) {
 
 func (s *Store) path(environment string) string { return filepath.Join(s.dir, environment) }
 
-func (s *Store) finish(expected lull.Size) {
+func (s *Store) draftPath(environment string) string { return s.path(environment) + draftSuffix }
+
+func (s *Store) finish(environment string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.drafts -= expected
+	delete(s.drafts, environment)
 }
 
-// Take gives the snapshot of an environment out, for the one wake it is good for, if its files are all there. Whatever
-// comes of it, the caller must Remove it.
+// Take gives the snapshot of an environment out, for the one wake it is good for, if its files are all there. That it has
+// been taken outlives this process; for the machine to lose power see Spend. Whatever comes of it, the caller must Remove it.
 func (s *Store) Take(environment string) (dir string, taken Snapshot, err error) {
 	s.mu.Lock()
 	e := s.kept[environment]
@@ -243,6 +296,20 @@ func (s *Store) Take(environment string) (dir string, taken Snapshot, err error)
 		return "", Snapshot{}, err
 	}
 	return dir, e.snapshot, nil
+}
+
+// Spend waits until it is on the disk that the snapshot of an environment has been taken: from then on it does not serve
+// again even if the machine loses power.
+func (s *Store) Spend(environment string) error {
+	dir, err := os.Open(s.path(environment))
+	if err != nil {
+		return fmt.Errorf("spend the snapshot of %s: %w", environment, err)
+	}
+	defer dir.Close()
+	if err := dir.Sync(); err != nil {
+		return fmt.Errorf("spend the snapshot of %s: %w", environment, err)
+	}
+	return nil
 }
 
 // Remove removes the snapshot of an environment, if there is one.

@@ -39,7 +39,7 @@ func draft(t *testing.T, s *snapshot.Store, environment string) *snapshot.Draft 
 	return d
 }
 
-func seal(t *testing.T, s *snapshot.Store, environment string, evict func()) snapshot.Snapshot {
+func seal(t *testing.T, s *snapshot.Store, environment string, evict func() bool) snapshot.Snapshot {
 	t.Helper()
 	d := draft(t, s, environment)
 	if err := d.Finish(snapshot.Snapshot{App: "chat", Release: 3, Port: 8080}); err != nil {
@@ -172,7 +172,10 @@ func TestTheOldestMakesRoom(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "snapshots"), lull.MB+size+size/2)
 	var evicted []string
 	for _, name := range []string{"first", "second", "third"} {
-		seal(t, s, name, func() { evicted = append(evicted, name) })
+		seal(t, s, name, func() bool {
+			evicted = append(evicted, name)
+			return true
+		})
 	}
 	if diff := cmp.Diff([]string{"second", "third"}, names(s)); diff != "" {
 		t.Errorf("kept (-want +got)\n%s", diff)
@@ -198,6 +201,36 @@ func TestTheOldestMakesRoom(t *testing.T) {
 		t.Errorf("more than there is: %v", err)
 	}
 	if err := d.Discard(); err != nil {
+		t.Error(err)
+	}
+}
+
+// What cannot make enough room is not evicted, and neither is one whose environment is wanted.
+func TestNothingIsEvictedInVain(t *testing.T) {
+	size := seal(t, open(t, filepath.Join(t.TempDir(), "snapshots"), 0), "probe", nil).Size
+	s := open(t, filepath.Join(t.TempDir(), "snapshots"), 2*lull.MB+size)
+	wanted := map[string]bool{"first": true}
+	for _, name := range []string{"first", "second"} {
+		seal(t, s, name, func() bool { return !wanted[name] })
+	}
+	d := draft(t, s, "third")
+	if _, err := s.Begin("fourth", 2*lull.MB); !errors.Is(err, snapshot.ErrFull) {
+		t.Errorf("beside a draft: %v", err)
+	}
+	if diff := cmp.Diff([]string{"first", "second"}, names(s)); diff != "" {
+		t.Errorf("kept (-want +got)\n%s", diff)
+	}
+	other, err := s.Begin("fourth", lull.MB)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"first"}, names(s)); diff != "" {
+		t.Errorf("kept (-want +got)\n%s", diff)
+	}
+	if _, _, err := s.Take("first"); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(s.Spend("first"), d.Discard(), other.Discard()); err != nil {
 		t.Error(err)
 	}
 }
