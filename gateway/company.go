@@ -150,9 +150,24 @@ func (t *tunnel) reply(kind wsframe.Kind, payload []byte) bool {
 	if !w.mayPutIn(kind) {
 		return false
 	}
+	return t.writeWhole(wsframe.Append(nil, kind, payload))
+}
+
+// writeWhole writes a frame to the client, and reports whether it is there. A client that has got half of one can be told
+// nothing more. It is called under toClient.
+func (t *tunnel) writeWhole(frame []byte) bool {
 	t.c.conn.WriteWithin(t.g.WriteTimeout)
-	_, err := t.c.conn.Write(wsframe.Append(nil, kind, payload))
-	return err == nil // if not, the next read from the client says so
+	n, err := t.c.conn.Write(frame)
+	if err != nil && n > 0 {
+		t.halved()
+	}
+	return err == nil
+}
+
+// halved ends a client's connection within a frame.
+func (t *tunnel) halved() {
+	t.c.conn.Reset()
+	t.up.rouse()
 }
 
 func (w *webSocket) mayPutIn(kind wsframe.Kind) bool {
@@ -186,17 +201,13 @@ func (t *tunnel) answer(now time.Time) time.Time {
 	return time.Time{}
 }
 
-// give gives the client what the app owes it, and reports false if it cannot be put in here.
+// give gives the client what the app owes it, and reports false if that cannot be now.
 func (t *tunnel) give(owed *[]byte, kind wsframe.Kind, payload []byte, count prometheus.Counter) bool {
-	given := t.putIn(kind, payload, func() {
-		t.ws.mu.Lock()
-		defer t.ws.mu.Unlock()
-		*owed = nil
-	})
-	if given {
-		count.Inc()
+	if t.putIn(kind, payload, func() { *owed = nil }) != isIn {
+		return false
 	}
-	return given
+	count.Inc()
+	return true
 }
 
 // ping finds out whether the client still lives. Whatever comes from it says so. It returns when to ask again; the zero
@@ -206,6 +217,9 @@ func (t *tunnel) ping(now time.Time) time.Time {
 	heard := time.Unix(0, w.heard.Load())
 	if heard.After(w.asked) {
 		w.asked = time.Time{}
+	}
+	if heard.After(w.stuck) {
+		w.stuck = time.Time{}
 	}
 	if !w.asked.IsZero() {
 		if due := w.asked.Add(interval); now.Before(due) {
@@ -217,7 +231,19 @@ func (t *tunnel) ping(now time.Time) time.Time {
 	if due := heard.Add(interval); now.Before(due) {
 		return due
 	}
-	t.putIn(wsframe.Ping, t.g.pingMark[:], func() { w.asked = now })
+	switch t.putIn(wsframe.Ping, t.g.pingMark[:], func() { w.asked, w.stuck = now, time.Time{} }) {
+	case takesNothing: // one that reads has room sooner or later
+		if w.stuck.IsZero() {
+			w.stuck = now
+		}
+		if !now.Before(w.stuck.Add(interval)) {
+			t.clientDied()
+			return time.Time{}
+		}
+		return now.Add(min(interval/8, time.Second))
+	case isBusy:
+		w.stuck = time.Time{}
+	}
 	return now.Add(interval)
 }
 
@@ -233,49 +259,62 @@ func (t *tunnel) speak(now time.Time) time.Time {
 	if due := spoke.Add(every); now.Before(due) {
 		return due
 	}
-	speaks := func() { // before the client can answer
-		w.mu.Lock()
-		defer w.mu.Unlock()
+	spoken := t.putIn(d.kind(), []byte(d.speaks(now)), func() {
 		w.spoke = now
 		if d.appCall != "" {
 			w.calls.push(true)
 		}
-	}
-	if !t.putIn(d.kind(), []byte(d.speaks(now)), speaks) {
+	})
+	if spoken != isIn {
 		return now.Add(roundTick)
 	}
 	t.g.metrics.beats[d.name].Inc()
 	return now.Add(every)
 }
 
-// putIn sends a frame to the client without waiting, and reports false if it cannot be put in here. sends is called when it
-// can. To a client that takes nothing it counts as sent.
-func (t *tunnel) putIn(kind wsframe.Kind, payload []byte, sends func()) bool {
+// putResult says what became of a frame that was to be put in.
+type putResult uint8
+
+const (
+	isIn         putResult = iota // the client gets it
+	isBusy                        // something of the app's is on its way
+	takesNothing                  // the client does not read
+)
+
+// putIn sends a frame to the client without waiting. sent is called, under ws.mu, before the client's answer can be dealt
+// with, and only if the frame is in.
+func (t *tunnel) putIn(kind wsframe.Kind, payload []byte, sent func()) putResult {
 	w := t.ws
 	if !w.toClient.TryLock() {
-		return false // the app is being heard
+		return isBusy
 	}
 	if !w.mayPutIn(kind) {
 		w.toClient.Unlock()
-		return false
+		return isBusy
 	}
-	sends()
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	var buf [wsframe.MaxSmall]byte
 	frame := wsframe.Append(buf[:0], kind, payload)
 	if !t.c.conn.Parkable() {
+		sent()
 		go func() { // it ends within WriteTimeout
 			defer w.toClient.Unlock()
-			t.c.conn.WriteWithin(t.g.WriteTimeout)
-			t.c.conn.Write(frame)
+			t.writeWhole(frame)
 		}()
-		return true
+		return isIn
 	}
 	defer w.toClient.Unlock()
-	if n, err := t.c.conn.WriteNow(frame); err == nil && n > 0 && n < len(frame) {
-		t.c.conn.Reset() // half a frame is with the client: nothing can follow it
-		t.up.rouse()
+	n, err := t.c.conn.WriteNow(frame)
+	switch {
+	case err != nil: // the next read from the client says so
+	case n == 0:
+		return takesNothing
+	case n < len(frame):
+		t.halved()
 	}
-	return true
+	sent()
+	return isIn
 }
 
 // clientDied closes the client's side at once, and the app's when it is up for another reason.

@@ -267,6 +267,9 @@ func (x *exchange) copyAnswer(l *link, length int64) error {
 			x.clientGone()
 			return x.given()
 		}
+		if x.stream != nil && n > 0 {
+			x.stream.Moved()
+		}
 		switch {
 		case err == io.EOF:
 			return nil
@@ -309,9 +312,6 @@ func (x *exchange) more(l *link) (int, error) {
 	if x.endless && x.stream == nil && isTimeout(err) && x.given() == nil {
 		x.becomeStream(l)
 		return x.more(l)
-	}
-	if x.stream != nil && n > 0 {
-		x.stream.Moved()
 	}
 	return n, err
 }

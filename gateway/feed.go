@@ -101,7 +101,6 @@ func (d *feedDown) carry(*wire.Loan) verdict {
 	f.link.conn.ReadWithin(f.down.patience())
 	n, err := f.link.body.ReadTo(f.c)
 	if n > 0 {
-		f.stream.Moved()
 		f.c.Commit(n)
 		f.g.metrics.bytesOut.Add(float64(n))
 	}
@@ -111,6 +110,9 @@ func (d *feedDown) carry(*wire.Loan) verdict {
 	if f.c.Flush() != nil {
 		f.clientGone() // the environment may have fallen asleep over it
 		return ended
+	}
+	if n > 0 {
+		f.stream.Moved()
 	}
 	switch {
 	case err == nil:

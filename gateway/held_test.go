@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/lull-dev/lull"
+	"github.com/lull-dev/lull/wsframe"
 	"github.com/prometheus/client_golang/prometheus"
 	"pgregory.net/rapid"
 )
@@ -257,6 +258,67 @@ func findDeadClient(t *testing.T, h *heldStream) {
 	h.notWoken()
 	awaitValue(t, h.metrics.dead, 1)
 	awaitValue(t, h.metrics.held, 0)
+}
+
+// tunnel returns what carries the stream.
+func (h *heldStream) tunnel() *tunnel {
+	h.rounds.mu.Lock()
+	defer h.rounds.mu.Unlock()
+	for member := range h.rounds.members {
+		return member.(*tunnel)
+	}
+	h.t.Fatal("the stream is not in the rounds")
+	return nil
+}
+
+// clog fills the way to the client, and returns with how many bytes it did.
+func (h *heldStream) clog() (n int) {
+	h.t.Helper()
+	tunnel := h.tunnel()
+	tunnel.ws.toClient.Lock()
+	defer tunnel.ws.toClient.Unlock()
+	junk := make([]byte, 64<<10)
+	for size := len(junk); size > 0; {
+		took, err := tunnel.c.conn.WriteNow(junk[:size])
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		if n += took; took == 0 {
+			size /= 2
+		}
+	}
+	return n
+}
+
+// A frame that the client's side does not take has not been sent: nobody waits for its answer. Who takes nothing for as
+// long as an answer to a ping may take is dead; who reads on is not.
+func TestAClientThatTakesNothing(t *testing.T) {
+	for _, reads := range []bool{false, true} {
+		t.Run(fmt.Sprint("reads ", reads), func(t *testing.T) {
+			t.Parallel()
+			h := holdStream(t, Config{ClientPing: 2 * time.Second}, ask{target: "/?EIO=4"})
+			h.sleeps()
+			n := h.clog()
+			sent := func() { t.Error("a frame counts as sent that is not") }
+			if got := h.tunnel().putIn(wsframe.Text, []byte("2"), sent); got != takesNothing {
+				t.Errorf("putting a frame in: %v", got)
+			}
+			if !reads {
+				awaitValue(t, h.metrics.dead, 1)
+				return
+			}
+			if _, err := io.CopyN(io.Discard, h.client.in, int64(n)); err != nil {
+				t.Fatal(err)
+			}
+			mark := string(h.pingMark[:])
+			for range 2 {
+				h.clientHears("ping:" + mark)
+				h.says("pong:" + mark)
+			}
+			h.notWoken()
+			awaitValue(t, h.metrics.dead, 0)
+		})
+	}
 }
 
 func TestADeadClientOfAnEnvironmentThatEnds(t *testing.T) {

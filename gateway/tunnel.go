@@ -341,9 +341,9 @@ func (t *tunnel) toClient(p []byte) error {
 	if t.ws != nil {
 		return t.framesToClient(p)
 	}
-	t.stream.Moved()
 	t.c.conn.WriteWithin(t.g.WriteTimeout)
 	_, err := t.c.conn.Write(p)
+	t.stream.Moved()
 	return err
 }
 

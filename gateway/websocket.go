@@ -40,6 +40,7 @@ type webSocket struct {
 	over        bool // the stream is not told any more
 
 	asked time.Time // when the gateway pinged the client, if that is unanswered; of the rounds
+	stuck time.Time // since when the client has taken nothing, not even a ping; of the rounds
 }
 
 func newWebSocket(x *exchange, l *link) *webSocket {
@@ -209,12 +210,13 @@ func (t *tunnel) framesToClient(p []byte) error {
 	w := t.ws
 	w.toClient.Lock()
 	defer w.toClient.Unlock()
-	if w.hearApp(p) {
-		t.stream.Moved()
-	}
+	moved := w.hearApp(p)
 	w.settle(t.stream) // before the client can answer
 	t.c.conn.WriteWithin(t.g.WriteTimeout)
 	_, err := t.c.conn.Write(p)
+	if moved {
+		t.stream.Moved()
+	}
 	return err
 }
 
