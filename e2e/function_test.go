@@ -223,14 +223,15 @@ export const handler = async (event) => {
 	}
 }
 
-// An event that was acknowledged is not lost when the node is killed: what had not been done is done by the node after it.
+// An event that was acknowledged is not lost when the node is killed: what had not been done is done by the node after it. The
+// first takes so long that the others wait behind it until the kill: of what was done right before, the output may be lost.
 func TestEventsOutliveAKill(t *testing.T) {
 	t.Parallel()
 	s, binary, dir := ownProgram(t)
 	app := copyApp(t, "function-node", nil)
 	writeFile(t, filepath.Join(app, "index.mjs"), []byte(`
 export const handler = async ({ number }) => {
-  await new Promise((resolve) => setTimeout(resolve, 100));
+  await new Promise((resolve) => setTimeout(resolve, number === 0 ? 10_000 : 50));
   console.log('done ' + number + '.');
 };
 `))
