@@ -238,6 +238,39 @@ func TestScriptRuns(t *testing.T) {
 	}
 }
 
+// TestScriptStops runs commands of which one fails, or goes elsewhere.
+func TestScriptStops(t *testing.T) {
+	for _, c := range []struct {
+		commands []string
+		want     string // what they print
+		fails    bool
+	}{
+		{commands: []string{"false && echo never", "echo next"}, fails: true},
+		{commands: []string{"echo a && false", "echo next"}, want: "a\n", fails: true},
+		{commands: []string{"false || echo a", "echo next"}, want: "a\nnext\n"},
+		{commands: []string{"echo a; false", "echo next"}, want: "a\n", fails: true},
+		{commands: []string{"echo a # && false", "echo next"}, want: "a\nnext\n"},
+		{commands: []string{"true && cd sub && basename $PWD", "ls"}, want: "sub\nsub\n"},
+		{commands: []string{"cd sub\nbasename $PWD", "ls"}, want: "sub\nsub\n"},
+		{commands: []string{"echo a\nfalse\necho never"}, want: "a\n", fails: true},
+		{commands: []string{"echo next; false && echo never"}, want: "next\n", fails: true},
+	} {
+		dir := t.TempDir()
+		if err := os.Mkdir(filepath.Join(dir, "sub"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for _, setup := range [][]string{nil, {"export A=1"}} {
+			text := script{setup: setup, commands: c.commands}.String()
+			if out, err := runShell(t, dir, text); out != c.want || (err != nil) != c.fails {
+				t.Errorf("%s\nprints %q and ends with %v", text, out, err)
+			}
+		}
+	}
+	if got := (script{commands: []string{"npm install && npm run build"}}).String(); got != "npm install && npm run build" {
+		t.Errorf("a single command becomes %q", got)
+	}
+}
+
 func runShell(t *testing.T, dir, text string) (string, error) {
 	command := exec.CommandContext(t.Context(), "sh", "-c", text)
 	command.Dir = dir

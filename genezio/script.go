@@ -27,8 +27,10 @@ func (s script) String() string {
 	}
 	all := append([]string{"set -e"}, s.setup...)
 	for _, command := range s.commands {
-		if strings.HasPrefix(command, "cd ") || strings.Contains(command, "\n") {
-			command = "(\n" + command + "\n)" // each command of Genezio's begins in the same directory
+		if len(s.commands) > 1 {
+			// Each begins in the same directory, as Genezio's do, and ends the build if it fails as a whole: set -e alone
+			// goes on after the a of a && b.
+			command = "(\n" + command + "\n)"
 		}
 		all = append(all, command)
 	}
