@@ -77,6 +77,30 @@ func TestBuildWithoutSteps(t *testing.T) {
 	}
 }
 
+// TestRunDecides has files of two languages: the tool that the app is started with says which one counts.
+func TestRunDecides(t *testing.T) {
+	b := newBench(t)
+	for run, want := range map[string]string{
+		"":                                   "a Node app",
+		"python3 api/main.py":                "a Python app",
+		"cd api && exec python3 main.py app": "a Python app",
+		"cd api && python3 main.py":          "a Python app",
+		"cd 'the api' && exec python3 x.py":  "a Python app",
+		`cd 'it'\''s' && exec python3 x.py`:  "a Python app",
+		"cd api && exec node index.js":       "a Node app",
+		"cd api && exec ./serve python3":     "a Node app",
+		"cd python3":                         "a Node app",
+	} {
+		src := app(t, map[string]string{"package.json": `{"scripts": {"start": "node x"}}`, "requirements.txt": "", "api/main.py": ""})
+		src.Manifest.Run = run
+		lang, err := jobOf(t, b, src).detect()
+		check(t, err)
+		if lang.name() != want {
+			t.Errorf("%q: found %s, want %s", run, lang.name(), want)
+		}
+	}
+}
+
 func TestBuildSaysWhatIsWrong(t *testing.T) {
 	for _, c := range []struct {
 		name  string

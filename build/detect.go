@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -26,7 +27,7 @@ func (j *job) detect() (language, error) {
 	}
 	run := j.manifest.Run
 	for _, lang := range found {
-		if slices.Contains(lang.tools(), firstWord(run)) {
+		if slices.Contains(lang.tools(), firstWord(inPlace(run))) {
 			return lang, nil
 		}
 	}
@@ -68,6 +69,12 @@ func (j *job) candidates() ([]candidate, error) {
 	}
 	return found, nil
 }
+
+// entering is how a command begins that is run in a directory of the app.
+var entering = regexp.MustCompile(`^\s*cd\s+(?:'[^']*'|"[^"]*"|\\.|[^\s'"\\;&|])+\s*&&\s*(?:exec\s+)?`)
+
+// inPlace is a command without the way into its directory.
+func inPlace(command string) string { return command[len(entering.FindString(command)):] }
 
 func firstWord(command string) string {
 	word, _, _ := strings.Cut(strings.TrimSpace(command), " ")
