@@ -271,6 +271,31 @@ func TestScriptStops(t *testing.T) {
 	}
 }
 
+// TestPageIsBuiltIfItIsNotThere runs the build of a page without a script.
+func TestPageIsBuiltIfItIsNotThere(t *testing.T) {
+	for file, want := range map[string]string{
+		"dist/index.html": "dist is served as it is\n",
+		"dist/.gitkeep":   "npm install 1\nnpm run build 1\n",
+		"src/main.js":     "npm install 1\nnpm run build 1\n",
+	} {
+		dir := t.TempDir()
+		write(t, filepath.Join(dir, "package.json"), `{"scripts": {"build": "vite build"}, "devDependencies": {"vite": "6"}}`)
+		write(t, filepath.Join(dir, file), "")
+		parsed, err := Parse([]byte("name: x\nyamlVersion: 2\nfrontend: {path: ., publish: dist, environment: {VITE_X: 1}}\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		plan, err := parsed.Plan(Options{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := runShell(t, dir, "npm() { echo \"npm $* $VITE_X\"; }\n"+plan.Apps[0].Manifest.Build)
+		if got != want || err != nil {
+			t.Errorf("with %s: %q, %v", file, got, err)
+		}
+	}
+}
+
 func runShell(t *testing.T, dir, text string) (string, error) {
 	command := exec.CommandContext(t.Context(), "sh", "-c", text)
 	command.Dir = dir

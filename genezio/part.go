@@ -200,12 +200,12 @@ func exposed(dockerfile string) []int {
 // frontend is files that are served as they are, once a build has made them.
 func (p *planner) frontend(part *part, page frontend) {
 	part.app.Dir = p.dir(page.Path, part.path+".path")
-	build := withTools(script{commands: installed(part.app.Dir, p.commands(page.Scripts.Deploy, part.path+".scripts.deploy"))})
+	root := path.Clean(page.Publish.or("."))
+	commands := p.commands(page.Scripts.Deploy, part.path+".scripts.deploy")
 	part.app.Local = p.commands(page.Scripts.Local, part.path+".scripts.local")
-	build.setup = append(p.buildEnvironment(part, true), build.setup...)
 	m := &part.app.Manifest
-	m.Build = build.String()
-	m.Static = lull.Static{Root: path.Clean(page.Publish.or(".")), Fallback: "/index.html", Redirects: p.redirects(page.Redirects, part.path+".redirects")}
+	m.Build = p.pageBuild(part, root, commands).String()
+	m.Static = lull.Static{Root: root, Fallback: "/index.html", Redirects: p.redirects(page.Redirects, part.path+".redirects")}
 	for _, r := range p.redirects(page.Rewrites, part.path+".rewrites") {
 		if !strings.Contains(r.To, "://") {
 			m.Static.Rewrites = append(m.Static.Rewrites, r)
@@ -216,6 +216,25 @@ func (p *planner) frontend(part *part, page frontend) {
 		m.Static.Redirects = append(m.Static.Redirects, r)
 		p.plan.Notes = append(p.plan.Notes, fmt.Sprintf("%s: the rewrite of %s to another host becomes a redirect (307): that host must allow requests from this page", part.app.Name, r.From))
 	}
+}
+
+// pageBuild makes the files in root. Genezio publishes what is there if no script says otherwise; where nothing is, as after
+// a checkout, the build of package.json makes it. That is seen on the node, since the files may be left out of the upload.
+func (p *planner) pageBuild(part *part, root string, commands []string) script {
+	setup := p.buildEnvironment(part, true)
+	if len(commands) == 0 {
+		switch {
+		case readPackage(part.app.Dir).Scripts["build"] == "":
+			return script{}
+		case root == ".":
+			return script{commands: []string{"true"}}
+		}
+		setup = append(setup, fmt.Sprintf(`if [ -n "$(ls -- %s 2>/dev/null)" ]; then echo %s; exit; fi`, quote(root), quote(root+" is served as it is")))
+		commands = []string{"npm run build"}
+	}
+	build := withTools(script{commands: installed(part.app.Dir, commands)})
+	build.setup = append(setup, build.setup...)
+	return build
 }
 
 func (p *planner) redirects(list []redirect, key string) []lull.Redirect {
