@@ -36,8 +36,7 @@ func (p *planner) environment(part *part) map[string]string {
 }
 
 func (p *planner) leftOut(part *part, name, value string) {
-	p.plan.Notes = append(p.plan.Notes, fmt.Sprintf("%s is left out of %s: set it under env (it was %s)",
-		name, part.app.Name, strings.TrimSpace(value)))
+	p.say("%s is left out of %s: set it under env (it was %s)", name, part.app.Name, strings.TrimSpace(value))
 }
 
 func howToSet(variable string) string {

@@ -214,7 +214,7 @@ func (p *planner) frontend(part *part, page frontend) {
 		// The node serves files only. A browser follows, with method and body.
 		r.Status = http.StatusTemporaryRedirect
 		m.Static.Redirects = append(m.Static.Redirects, r)
-		p.plan.Notes = append(p.plan.Notes, fmt.Sprintf("%s: the rewrite of %s to another host becomes a redirect (307): that host must allow requests from this page", part.app.Name, r.From))
+		p.say("%s: the rewrite of %s to another host becomes a redirect (307): that host must allow requests from this page", part.app.Name, r.From)
 	}
 }
 
@@ -241,8 +241,12 @@ func (p *planner) redirects(list []redirect, key string) []lull.Redirect {
 	var all []lull.Redirect
 	for i, r := range list {
 		path := fmt.Sprintf("%s[%d]", key, i)
-		from, to := p.names.fill(r.From, path+".from", &p.mistakes).text, p.names.fill(r.To, path+".to", &p.mistakes).text
-		if from == "" || to == "" {
+		from, hasFrom := p.fill(r.From, path+".from")
+		to, hasTo := p.fill(r.To, path+".to")
+		switch {
+		case !hasFrom || !hasTo:
+			continue
+		case from == "" || to == "":
 			p.report(r.At, path, "needs from and to")
 			continue
 		}
@@ -253,7 +257,7 @@ func (p *planner) redirects(list []redirect, key string) []lull.Redirect {
 
 // directory is a project whose file names nothing to deploy: what the directory holds is found out.
 func (p *planner) directory(part *part) {
-	p.plan.Notes = append(p.plan.Notes, FileName+" names nothing to deploy: the directory is deployed for what it is")
+	p.say(FileName + " names nothing to deploy: the directory is deployed for what it is")
 	dir, m := p.options.Dir, &part.app.Manifest
 	pkg := readPackage(dir)
 	_, vite := mergeVariables(pkg.Dependencies, pkg.DevDependencies)["vite"]
@@ -283,16 +287,19 @@ func (p *planner) crons() {
 	}
 	for i, c := range p.file.Services.Crons {
 		key := fmt.Sprintf("services.crons[%d]", i)
-		name := strings.TrimSpace(p.names.fill(c.Function, key+".function", &p.mistakes).text)
+		name, hasName := p.fill(c.Function, key+".function")
+		cron, hasCron := p.fill(c.Schedule, key+".schedule")
+		endpoint, hasEndpoint := p.fill(c.Endpoint, key+".endpoint")
+		if !hasName || !hasCron || !hasEndpoint {
+			continue
+		}
 		part := byName[name]
 		if part == nil {
 			p.report(c.Function.orPlace(c.At), key+".function", "there is no function %q: there are %s", name, cmp.Or(strings.Join(functions, ", "), "none"))
 			continue
 		}
 		m := &part.app.Manifest
-		s := lull.Schedule{Name: appName(c.Name.or("cron"), ""), Method: "POST",
-			Cron: strings.TrimSpace(p.names.fill(c.Schedule, key+".schedule", &p.mistakes).text),
-			Path: "/" + strings.TrimLeft(p.names.fill(c.Endpoint, key+".endpoint", &p.mistakes).text, "/")}
+		s := lull.Schedule{Name: appName(c.Name.or("cron"), ""), Method: "POST", Cron: cron, Path: "/" + strings.TrimLeft(endpoint, "/")}
 		if slices.ContainsFunc(m.Schedules, func(other lull.Schedule) bool { return other.Name == s.Name }) {
 			s.Name = appName(c.Name.or("cron"), key)
 		}

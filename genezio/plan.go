@@ -221,6 +221,19 @@ func (p *planner) lookup(name string) (string, bool) {
 	return value, ok
 }
 
+// fill replaces the expressions in a text. ok is false if one has no value here, which is reported, or noted for a template.
+func (p *planner) fill(t text, path string) (filled string, ok bool) {
+	r := p.names.fill(t, path, &p.mistakes)
+	switch {
+	case r.missing == "":
+	case p.options.Template:
+		p.say("%s needs %s, which is not set: complete it by hand", path, r.missing)
+	default:
+		p.report(t.place, path, "%s is not set: %s", r.missing, howToSet(r.missing))
+	}
+	return strings.TrimSpace(r.text), r.missing == ""
+}
+
 // onNode reports whether an app has a variable or secret of that name on its node.
 func (p *planner) onNode(app, name string) bool {
 	if p.options.Variables == nil {
@@ -282,20 +295,26 @@ func (p *planner) check() {
 	}
 }
 
+// say adds a note, once: functions share their scripts.
+func (p *planner) say(format string, args ...any) {
+	if note := fmt.Sprintf(format, args...); !slices.Contains(p.plan.Notes, note) {
+		p.plan.Notes = append(p.plan.Notes, note)
+	}
+}
+
 // note says what of the file has no meaning here.
 func (p *planner) note() {
-	say := func(format string, args ...any) { p.plan.Notes = append(p.plan.Notes, fmt.Sprintf(format, args...)) }
 	for _, key := range p.file.unasked {
-		say("%s has no meaning here: everything runs on this node", key)
+		p.say("%s has no meaning here: everything runs on this node", key)
 	}
 	if p.file.Services.Email.line > 0 {
-		say("services.email is not provided here: give the app the address of a mail server in its environment")
+		p.say("services.email is not provided here: give the app the address of a mail server in its environment")
 	}
 	if p.file.Services.Auth.line > 0 {
-		say("services.authentication is not provided here")
+		p.say("services.authentication is not provided here")
 	}
 	if b := p.file.Backend; b != nil && len(b.Classes) > 0 && len(b.Functions) > 0 {
-		say("backend.classes is passed over: Genezio's typed classes need its own compiler")
+		p.say("backend.classes is passed over: Genezio's typed classes need its own compiler")
 	}
 }
 

@@ -41,11 +41,8 @@ func (s script) String() string {
 func (p *planner) commands(from lines, path string) []string {
 	var all []string
 	for _, line := range from {
-		r := p.names.fill(line, path, &p.mistakes)
-		if r.missing != "" && !p.options.Template {
-			p.report(line.place, path, "%s is not set: set it in the environment of this command or in a file that is given with --env", r.missing)
-		}
-		all = append(all, strings.TrimSpace(r.text))
+		command, _ := p.fill(line, path)
+		all = append(all, command)
 	}
 	return all
 }
