@@ -101,6 +101,7 @@ type framework struct {
 	Path        text       `yaml:"path"`
 	Subdomain   text       `yaml:"subdomain"`
 	Entry       text       `yaml:"entryFile"`
+	Manager     text       `yaml:"packageManager"`
 	Environment []variable `yaml:"environment"`
 	Scripts     scripts    `yaml:"scripts"`
 	knobs

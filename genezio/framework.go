@@ -43,14 +43,14 @@ func (p *planner) framework(part *part, f framework) {
 	}
 	how := frameworks[f.kind]
 	pkg := readPackage(part.app.Dir)
-	commands = installed(part.app.Dir, commands)
+	commands = p.installed(part.app.Dir, f.Manager.or(""), commands)
 	if len(commands) == 0 {
-		commands = []string{"npm install"}
+		commands = []string{p.installer(part.app.Dir, f.Manager.or("")).all}
 	}
 	if !mentionsBuild(commands) {
 		commands = append(commands, how.compile)
 	}
-	build := withTools(script{commands: commands})
+	build := withTools(part.app.Dir, script{commands: commands})
 	if how.start == nitroStart {
 		build.setup = append(build.setup, "export NITRO_PRESET="+nitroPreset)
 	}

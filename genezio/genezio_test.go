@@ -220,7 +220,7 @@ func TestScriptRuns(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "sub"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	s := withTools(script{setup: []string{"export A=" + quote("it's $HOME")}, commands: []string{"cd sub && pwd >where", `echo "$A" >a`, "yarn --version || true", "false", "touch never"}})
+	s := withTools(dir, script{setup: []string{"export A=" + quote("it's $HOME")}, commands: []string{"cd sub && pwd >where", `echo "$A" >a`, "yarn --version || true", "false", "touch never"}})
 	out, err := runShell(t, dir, "command() { return 1; }\nnpx() { echo \"npx $*\"; }\n"+s.String())
 	if err == nil {
 		t.Error("it went on after a failure")

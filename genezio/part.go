@@ -57,7 +57,7 @@ func (p *planner) buildFunction(part *part, f function) {
 	if python {
 		build = pythonBuild(part.app.Dir, below, commands)
 	} else {
-		build = nodeBuild(part.app.Dir, below, commands)
+		build = p.nodeBuild(part.app.Dir, below, commands)
 	}
 	if len(build.commands) > 0 {
 		build.setup = append(p.buildEnvironment(part, false), build.setup...)
@@ -232,7 +232,7 @@ func (p *planner) pageBuild(part *part, root string, commands []string) script {
 		setup = append(setup, fmt.Sprintf(`if [ -n "$(ls -- %s 2>/dev/null)" ]; then echo %s; exit; fi`, quote(root), quote(root+" is served as it is")))
 		commands = []string{"npm run build"}
 	}
-	build := withTools(script{commands: installed(part.app.Dir, commands)})
+	build := withTools(part.app.Dir, script{commands: p.installed(part.app.Dir, "", commands)})
 	build.setup = append(setup, build.setup...)
 	return build
 }

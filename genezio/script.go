@@ -1,6 +1,7 @@
 package genezio
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -53,24 +54,41 @@ var tools = []struct {
 	shim string
 }{
 	{word("pnpm"), `command -v pnpm >/dev/null || pnpm() { npx --yes pnpm@9 "$@"; }`},
-	{word("yarn"), `command -v yarn >/dev/null || yarn() { npx --yes yarn@1 "$@"; }`},
+	{word("yarn"), classicYarn},
 	{word("source"), `command -v source >/dev/null || source() { . "$@"; }`},
 	{word("python"), `command -v python >/dev/null || python() { python3 "$@"; }`},
 }
+
+// Yarn's first version cannot read the lock file of the later ones, which have to be told to fill node_modules.
+const (
+	classicYarn = `command -v yarn >/dev/null || yarn() { npx --yes yarn@1 "$@"; }`
+	modernYarn  = `yarn() { YARN_NODE_LINKER=node-modules npx --yes @yarnpkg/cli-dist@4 "$@"; }`
+)
 
 // word fits a command at the beginning of a command line or after another one.
 func word(name string) *regexp.Regexp {
 	return regexp.MustCompile(`(?m)(?:^|[;&|(])\s*` + name + `(?:\s|$)`)
 }
 
-func withTools(s script) script {
+// withTools gives the commands of a script what they need, in the versions that fit dir.
+func withTools(dir string, s script) script {
 	text := strings.Join(s.commands, "\n")
 	for _, tool := range tools {
-		if tool.word.MatchString(text) {
-			s.setup = append(s.setup, tool.shim)
+		if !tool.word.MatchString(text) {
+			continue
 		}
+		shim := tool.shim
+		if shim == classicYarn && hasModernYarn(dir) {
+			shim = modernYarn
+		}
+		s.setup = append(s.setup, shim)
 	}
 	return s
+}
+
+func hasModernYarn(dir string) bool {
+	lock, err := os.ReadFile(filepath.Join(dir, "yarn.lock"))
+	return err == nil && bytes.Contains(lock, []byte("\n__metadata:"))
 }
 
 // packageFile is what of a package.json decides how an app is built and started.
@@ -103,33 +121,69 @@ var (
 
 var installs = regexp.MustCompile(`\b(?:npm (?:i|ci|install|clean-install)|pnpm|yarn|bun)\b`)
 
-// installed puts an install before commands that rely on one having been done by hand: node_modules is not uploaded.
-func installed(dir string, commands []string) []string {
+// installer is how what a package.json names is installed: all of it, and what is needed at run time.
+type installer struct{ all, production string }
+
+var installers = map[string]installer{
+	"npm":  {"npm install", "npm install --omit=dev"},
+	"pnpm": {"pnpm install", "pnpm install --prod"},
+	"yarn": {"yarn install", "yarn install"}, // the flag differs by version
+}
+
+// lockFiles say who has installed before. One that is not known here is that of bun.
+var lockFiles = []struct{ name, manager string }{
+	{"package-lock.json", "npm"}, {"npm-shrinkwrap.json", "npm"}, {"pnpm-lock.yaml", "pnpm"}, {"yarn.lock", "yarn"}, {"bun.lock", ""}, {"bun.lockb", ""},
+}
+
+// installer chooses the package manager that is named, else the one whose lock file there is, else npm.
+func (p *planner) installer(dir, named string) installer {
+	if known, ok := installers[named]; ok {
+		return known
+	}
+	for _, lock := range lockFiles {
+		if !has(dir, lock.name) {
+			continue
+		}
+		if known, ok := installers[lock.manager]; ok {
+			return known
+		}
+		below, _ := filepath.Rel(p.options.Dir, dir)
+		p.say("%s is not read: npm installs without it", path.Join(filepath.ToSlash(below), lock.name))
+		break
+	}
+	return installers["npm"]
+}
+
+// installed puts an install before commands that rely on one having been done by hand: node_modules is not uploaded. named
+// is a package manager, or "".
+func (p *planner) installed(dir, named string, commands []string) []string {
 	pkg := readPackage(dir)
 	if len(commands) == 0 || len(pkg.Dependencies)+len(pkg.DevDependencies) == 0 || installs.MatchString(strings.Join(commands, "\n")) {
 		return commands
 	}
-	return append([]string{"npm install"}, commands...)
+	return append([]string{p.installer(dir, named).all}, commands...)
 }
 
 // nodeBuild is the build of a JavaScript function. An ordinary install is left to the build that Lull finds out, which keeps
 // what it has installed for the next time.
-func nodeBuild(dir, below string, commands []string) script {
+func (p *planner) nodeBuild(dir, below string, commands []string) script {
+	named := p.file.Backend.Language.Manager.or("")
 	pkg := readPackage(dir)
 	plain := len(commands) == 1 && plainNpm.MatchString(commands[0])
 	if plain && !strings.Contains(commands[0], "legacy") && pkg.found && pkg.Scripts["build"] == "" && len(pkg.DevDependencies) == 0 {
 		return script{}
 	}
 	if len(commands) > 0 {
-		return withTools(script{commands: installed(dir, commands)})
+		return withTools(dir, script{commands: p.installed(dir, named, commands)})
 	}
-	if below == "." || len(readPackage(filepath.Join(dir, below)).Dependencies) == 0 {
+	inner := filepath.Join(dir, below)
+	if below == "." || len(readPackage(inner).Dependencies) == 0 {
 		return script{}
 	}
 	if pkg.found {
-		commands = append(commands, "npm install --omit=dev")
+		commands = append(commands, p.installer(dir, named).production)
 	}
-	return script{commands: append(commands, "cd "+quote(below)+"\nnpm install --omit=dev")}
+	return withTools(inner, script{commands: append(commands, "cd "+quote(below)+"\n"+p.installer(inner, named).production)})
 }
 
 // pythonBuild is the build of a Python function. Packages that a script installs go beside the function, where they are
@@ -148,7 +202,7 @@ func pythonBuild(dir, below string, commands []string) script {
 	case here && has(dir, "requirements.txt") && !mentions(commands, "pip", "poetry", "uv", "pipenv"):
 		commands = append([]string{"pip install -r requirements.txt"}, commands...)
 	}
-	s := withTools(script{commands: commands})
+	s := withTools(dir, script{commands: commands})
 	s.setup = append([]string{`export PIP_TARGET="$PWD"/` + quote(path.Join(below, "packages")),
 		`export PYTHONPATH="$PIP_TARGET${PYTHONPATH:+:$PYTHONPATH}"`}, s.setup...)
 	if mentions(commands, "pip") {
