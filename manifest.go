@@ -84,7 +84,7 @@ type Static struct {
 	Root      string     `json:"root,omitempty"`     // directory to serve, relative to the app's
 	Fallback  string     `json:"fallback,omitempty"` // what is served where there is no file, such as /index.html for a single-page app
 	Redirects []Redirect `json:"redirects,omitempty"`
-	Rewrites  []Redirect `json:"rewrites,omitempty"` // where there is no file; Status has no meaning
+	Rewrites  []Redirect `json:"rewrites,omitempty"` // where there is no file; Status has no meaning: one to a URL answers 307
 }
 
 // Redirect says where a path leads. From may end in /* and hold :names; To may hold :names and :splat for what * stood for.

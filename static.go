@@ -43,7 +43,7 @@ func (s Static) Problems() []Problem {
 			redirects := list.key == "redirects"
 			check(!redirects || slices.Contains(redirectStatuses, rule.Status), key+".status",
 				"is %d: it must be 301, 302, 303, 307, 308, or 200 to serve the other file", rule.Status)
-			wrong = wrongTo(rule.To, names, redirects && rule.Status != 200)
+			wrong = wrongTo(rule.To, names, !redirects || rule.Status != 200)
 			check(wrong == "", key+".to", "is %q: %s", rule.To, wrong)
 			check(rule.From != rule.To || rule.From == "", key+".to", "is where it comes from: %q", rule.To)
 		}
@@ -87,7 +87,7 @@ func fromNames(from string) (names []string, wrong string) {
 	return names, ""
 }
 
-// wrongTo says what is wrong with where a rule leads to, which may use names; only redirects may leave the site.
+// wrongTo says what is wrong with where a rule leads to, which may use names, and leave the site or not.
 func wrongTo(to string, names []string, leaves bool) string {
 	external := externalForm().MatchString(to)
 	switch {
@@ -96,7 +96,7 @@ func wrongTo(to string, names []string, leaves bool) string {
 	case external && !leaves:
 		return "files of another host cannot be served: make it a redirect, or call the other host from the page"
 	case strings.HasPrefix(to, "//"), !external && !strings.HasPrefix(to, "/"):
-		return "it must be a path that begins with /, or for a redirect a URL that begins with http:// or https://"
+		return "it must be a path that begins with /, or a URL that begins with http:// or https://"
 	}
 	rest := to
 	if external {

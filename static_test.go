@@ -18,7 +18,9 @@ func TestStaticProblems(t *testing.T) {
 		{Static{Root: ".", Redirects: []Redirect{{From: "/*", To: "https://:splat/"}}}, "static.redirects[0].to"},
 		{Static{Root: ".", Redirects: []Redirect{{From: "/a", To: "/b", Status: 418}}}, "static.redirects[0].status"},
 		{Static{Root: ".", Redirects: []Redirect{{From: "/a", To: "/b"}, {From: "/a/*/b", To: "/c"}}}, "static.redirects[1].from"},
-		{Static{Root: ".", Rewrites: []Redirect{{From: "/api/*", To: "https://api.example.com/:splat"}}}, "static.rewrites[0].to"},
+		{Static{Root: ".", Rewrites: []Redirect{{From: "/api/*", To: "https://api.example.com/:splat"}}}, ""},
+		{Static{Root: ".", Rewrites: []Redirect{{From: "/*", To: "https://:splat/"}}}, "static.rewrites[0].to"},
+		{Static{Root: ".", Redirects: []Redirect{{From: "/a", To: "https://example.com/", Status: 200}}}, "static.redirects[0].to"},
 		{Static{Root: ".", Rewrites: []Redirect{{From: "/users/:id", To: "/user.html"}}}, ""},
 		{Static{Root: ".", Rewrites: []Redirect{{From: "/users/:id", To: "/../user.html"}}}, "static.rewrites[0].to"},
 	} {

@@ -42,6 +42,10 @@ func New(root *os.Root, static lull.Static) (http.Handler, error) {
 		s.redirects = append(s.redirects, newRule(r))
 	}
 	for _, r := range static.Rewrites {
+		r.Status = http.StatusOK
+		if !strings.HasPrefix(r.To, "/") {
+			r.Status = http.StatusTemporaryRedirect // to another host, whose files cannot be served
+		}
 		s.rewrites = append(s.rewrites, newRule(r))
 	}
 	return s, nil
@@ -90,6 +94,11 @@ func (s *site) answer(w http.ResponseWriter, r *http.Request) {
 		redirectTo(w, r, moved)
 		return
 	case f == nil:
+		for i := range s.rewrites {
+			if s.redirect(w, r, &s.rewrites[i], clean) {
+				return
+			}
+		}
 		f = s.instead(r, clean)
 	}
 	if f == nil {
@@ -149,17 +158,8 @@ func (s *site) redirect(w http.ResponseWriter, r *http.Request, rule *rule, p st
 	return true
 }
 
-// instead finds what is served where there is no file.
+// instead finds what is served where there is neither a file nor a rewrite.
 func (s *site) instead(r *http.Request, p string) *file {
-	for i := range s.rewrites {
-		values, ok := s.rewrites[i].match(p)
-		if !ok {
-			continue
-		}
-		if f := s.findTarget(s.rewrites[i].target(values)); f != nil {
-			return f
-		}
-	}
 	if s.fallback == "" || hidden(p) || isAsset(p) || !acceptsPage(r) {
 		return nil
 	}

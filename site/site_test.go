@@ -282,6 +282,32 @@ func TestRules(t *testing.T) {
 	}
 }
 
+// TestRewriteToAnotherHost: the site's own files and the rules before it come first.
+func TestRewriteToAnotherHost(t *testing.T) {
+	f := serve(t, tree(t, files), lull.Static{
+		Redirects: []lull.Redirect{{From: "/blog/*", To: "/docs/"}},
+		Rewrites:  []lull.Redirect{{From: "/users/*", To: "/about"}, {From: "/*", To: "https://old.example.com/:splat", Status: 301}},
+		Fallback:  "/index.html",
+	})
+	for _, test := range []struct {
+		target string
+		status int
+		want   string
+	}{
+		{"/", 200, "home"}, {"/small.css", 200, "a{}"}, {"/docs", 301, "/docs/"}, {"/blog/x", 302, "/docs/"}, {"/users/7", 200, "about"},
+		{"/shop/a%20b?q=1", 307, "https://old.example.com/shop/a%20b?q=1"}, {"/missing.js", 307, "https://old.example.com/missing.js"},
+		{"/%2f%2fevil.test", 301, "/evil.test"},
+	} {
+		answer, got := f.ask("GET", test.target)
+		if answer.StatusCode/100 == 3 {
+			got = answer.Header.Get("Location")
+		}
+		if answer.StatusCode != test.status || got != test.want {
+			t.Errorf("%s: %d %q, want %d %q", test.target, answer.StatusCode, got, test.status, test.want)
+		}
+	}
+}
+
 func TestItsOwnPageForWhatIsMissing(t *testing.T) {
 	page := strings.Repeat("nothing here ", 200)
 	f := serve(t, tree(t, map[string]string{"404.html": page}), lull.Static{})
@@ -301,7 +327,7 @@ func TestNewRefuses(t *testing.T) {
 	}
 	defer root.Close()
 	for _, static := range []lull.Static{
-		{Rewrites: []lull.Redirect{{From: "/api/*", To: "https://api.example.com/:splat"}}}, {Fallback: "index.html"}, {Fallback: "/../x"},
+		{Rewrites: []lull.Redirect{{From: "/api/*", To: "https://:splat"}}}, {Fallback: "index.html"}, {Fallback: "/../x"},
 		{Redirects: []lull.Redirect{{From: "/a", To: "https://example.com", Status: 200}}}, {Redirects: []lull.Redirect{{From: "/a", To: "/b/:id"}}},
 		{Redirects: []lull.Redirect{{From: "/*/a", To: "/b"}}}, {Redirects: []lull.Redirect{{From: "/:a/*", To: "https://:a/x"}}},
 		{Redirects: []lull.Redirect{{From: "/a", To: "//evil.test"}}}, {Redirects: []lull.Redirect{{From: "/a", To: "/b", Status: 404}}},
