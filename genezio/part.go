@@ -205,16 +205,12 @@ func (p *planner) frontend(part *part, page frontend) {
 	part.app.Local = p.commands(page.Scripts.Local, part.path+".scripts.local")
 	m := &part.app.Manifest
 	m.Build = p.pageBuild(part, root, commands).String()
-	m.Static = lull.Static{Root: root, Fallback: "/index.html", Redirects: p.redirects(page.Redirects, part.path+".redirects")}
-	for _, r := range p.redirects(page.Rewrites, part.path+".rewrites") {
-		if !strings.Contains(r.To, "://") {
-			m.Static.Rewrites = append(m.Static.Rewrites, r)
-			continue
+	m.Static = lull.Static{Root: root, Fallback: "/index.html", Redirects: p.redirects(page.Redirects, part.path+".redirects", http.StatusMovedPermanently)}
+	m.Static.Rewrites = p.redirects(page.Rewrites, part.path+".rewrites", 0)
+	for _, r := range m.Static.Rewrites {
+		if strings.Contains(r.To, "://") { // the node serves files only
+			p.say("%s: the rewrite of %s to another host becomes a redirect (307): that host must allow requests from this page", part.app.Name, r.From)
 		}
-		// The node serves files only. A browser follows, with method and body.
-		r.Status = http.StatusTemporaryRedirect
-		m.Static.Redirects = append(m.Static.Redirects, r)
-		p.say("%s: the rewrite of %s to another host becomes a redirect (307): that host must allow requests from this page", part.app.Name, r.From)
 	}
 }
 
@@ -237,7 +233,8 @@ func (p *planner) pageBuild(part *part, root string, commands []string) script {
 	return build
 }
 
-func (p *planner) redirects(list []redirect, key string) []lull.Redirect {
+// redirects reads a list of rules; those without a status get another.
+func (p *planner) redirects(list []redirect, key string, otherwise int) []lull.Redirect {
 	var all []lull.Redirect
 	for i, r := range list {
 		path := fmt.Sprintf("%s[%d]", key, i)
@@ -250,7 +247,7 @@ func (p *planner) redirects(list []redirect, key string) []lull.Redirect {
 			p.report(r.At, path, "needs from and to")
 			continue
 		}
-		all = append(all, lull.Redirect{From: from, To: to, Status: r.Status.whole(0)})
+		all = append(all, lull.Redirect{From: from, To: to, Status: r.Status.whole(otherwise)})
 	}
 	return all
 }
