@@ -271,6 +271,23 @@ func TestScriptStops(t *testing.T) {
 	}
 }
 
+// TestToolsAreFetched runs package managers that the machine does not have.
+func TestToolsAreFetched(t *testing.T) {
+	for lock, want := range map[string]string{
+		"# yarn lockfile v1\n":             "npx --yes yarn@1 install \n",
+		"# x\n\n__metadata:\n  version: 8": "npx --yes @yarnpkg/cli-dist@4 install node-modules\n",
+	} {
+		dir := t.TempDir()
+		write(t, filepath.Join(dir, "yarn.lock"), lock)
+		s := withTools(dir, script{commands: []string{"yarn install", "cd . && pnpm install"}})
+		got, err := runShell(t, dir, "command() { return 1; }\nnpx() { echo \"npx $* $YARN_NODE_LINKER\"; }\nHOME=/home\n"+s.String())
+		want += "npx --yes pnpm@9 --config.store-dir=/home/.pnpm-store install \n"
+		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			t.Error(diff, err)
+		}
+	}
+}
+
 // TestPageIsBuiltIfItIsNotThere runs the build of a page without a script.
 func TestPageIsBuiltIfItIsNotThere(t *testing.T) {
 	for file, want := range map[string]string{

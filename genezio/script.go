@@ -48,12 +48,13 @@ func (p *planner) commands(from lines, path string) []string {
 	return all
 }
 
-// tools are package managers that a node need not have: they are fetched, or stand for something it has.
+// tools are package managers that a node need not have: they are fetched, or stand for something it has. The store of pnpm
+// would lie among the app's files otherwise, which are a mount of their own.
 var tools = []struct {
 	word *regexp.Regexp
 	shim string
 }{
-	{word("pnpm"), `command -v pnpm >/dev/null || pnpm() { npx --yes pnpm@9 "$@"; }`},
+	{word("pnpm"), `command -v pnpm >/dev/null || pnpm() { npx --yes pnpm@9 --config.store-dir="$HOME/.pnpm-store" "$@"; }`},
 	{word("yarn"), classicYarn},
 	{word("source"), `command -v source >/dev/null || source() { . "$@"; }`},
 	{word("python"), `command -v python >/dev/null || python() { python3 "$@"; }`},
