@@ -43,7 +43,10 @@ type Config struct {
 }
 
 // API is an http.Handler.
-type API struct{ Config }
+type API struct {
+	Config
+	bodies budget // of the requests under way
+}
 
 // Paths of the API begin with one of these.
 const (
@@ -72,15 +75,23 @@ func (a *API) scope(app string) string {
 	return hex.EncodeToString(sum.Sum(nil))[:40]
 }
 
-// call is a request that may be carried out.
+// call is a request, as far as its head tells.
 type call struct {
-	path string // unescaped, without the scope
-	only string // the one app it may be about; "": any
-	body []byte
+	path   string     // unescaped, without the scope
+	only   string     // the one app it may be about; "": any
+	signed *signature // which the body has yet to fit; nil: it is known who asks
+}
+
+// operation is what a call is for.
+type operation struct {
+	limit int64  // of the body, in bytes
+	large string // what AWS calls a body that is larger
+	run   func(w http.ResponseWriter, r *http.Request, body []byte) error
 }
 
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
+	allowTime(w, 0) // also for what the server itself reads of a request that is refused
 	c, err := a.admit(r)
 	if err == nil {
 		err = a.carryOut(w, r, c)
@@ -90,42 +101,49 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// maxBody bounds a request before it is known what it is for; a function's own limit may be lower.
-const maxBody = 64 << 20
-
-// admit reads a request and finds out who asks.
+// admit finds out who asks, from the head of a request.
 func (a *API) admit(r *http.Request) (call, error) {
-	c := call{path: r.URL.Path}
-	if rest, scoped := strings.CutPrefix(c.path, scopedPath); scoped {
-		app, rest, _ := strings.Cut(rest, "/")
-		key, rest, _ := strings.Cut(rest, "/")
-		if subtle.ConstantTimeCompare([]byte(key), []byte(a.scope(app))) != 1 {
-			return c, &problem{http.StatusForbidden, "UnrecognizedClientException", "The security token included in the request is invalid."}
-		}
-		c.path, c.only = "/"+rest, app
+	rest, scoped := strings.CutPrefix(r.URL.Path, scopedPath)
+	if !scoped {
+		signed, err := a.authorise(r)
+		return call{path: r.URL.Path, signed: signed}, err
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
-	switch {
-	case err != nil:
-		return c, &problem{http.StatusBadRequest, "InvalidRequestContentException", "The request ended early."}
-	case len(body) > maxBody:
-		return c, &problem{http.StatusRequestEntityTooLarge, "RequestTooLargeException", "The request is too large."}
+	app, rest, _ := strings.Cut(rest, "/")
+	key, rest, _ := strings.Cut(rest, "/")
+	c := call{path: "/" + rest, only: app}
+	if subtle.ConstantTimeCompare([]byte(key), []byte(a.scope(app))) != 1 {
+		return c, forbidden("UnrecognizedClientException", "The security token included in the request is invalid.")
 	}
-	c.body = body
-	if c.only == "" {
-		err = a.authorise(r, body)
-	}
-	return c, err
+	return c, nil
 }
 
-// carryOut finds what a call is for.
+// carryOut does what a call is for. Its body is read once it is known what may come.
 func (a *API) carryOut(w http.ResponseWriter, r *http.Request, c call) error {
+	do, err := a.operation(r, c)
+	if err != nil {
+		return err
+	}
+	body, err := a.receive(w, r, c, do)
+	if err != nil {
+		return err
+	}
+	defer a.bodies.give(c.only, int64(len(body)))
+	if c.signed != nil {
+		if err := c.signed.covers(r, body, a.Token); err != nil {
+			return err
+		}
+	}
+	return do.run(w, r, body)
+}
+
+// operation finds what a call is for, and refuses what the caller may not ask.
+func (a *API) operation(r *http.Request, c call) (operation, error) {
 	if _, id, is := strings.Cut(c.path, "/"+connections+"/"); is {
-		return a.connection(w, r, c, id)
+		return a.connection(r, c, id)
 	}
 	for prefix, do := range map[string]struct {
 		suffix string
-		run    func(http.ResponseWriter, *http.Request, call, string) error
+		run    func(http.ResponseWriter, *http.Request, invocation) error
 	}{invokePath: {"/invocations", a.invoke}, streamPath: {"/response-streaming-invocations", a.stream}} {
 		name, is := strings.CutPrefix(c.path, prefix)
 		name, ends := strings.CutSuffix(name, do.suffix)
@@ -133,72 +151,75 @@ func (a *API) carryOut(w http.ResponseWriter, r *http.Request, c call) error {
 			continue
 		}
 		if r.Method != http.MethodPost {
-			return &problem{http.StatusMethodNotAllowed, "InvalidRequestContentException", "The method must be POST."}
+			return operation{}, &problem{http.StatusMethodNotAllowed, "InvalidRequestContentException", "The method must be POST."}
 		}
-		return do.run(w, r, c, name)
+		in, err := a.invocation(r, c, name)
+		return operation{bound(in.target.Manifest.Function.Limits.Request), "RequestTooLargeException",
+			func(w http.ResponseWriter, r *http.Request, body []byte) error {
+				if len(body) > 0 && !json.Valid(body) {
+					return &problem{http.StatusBadRequest, "InvalidRequestContentException", "Could not parse request body into json"}
+				}
+				w.Header().Set("X-Amzn-Requestid", in.RequestID)
+				in.body = body
+				if len(body) > 0 {
+					in.Payload = bytes.NewReader(body)
+				}
+				return do.run(w, r, in)
+			}}, err
 	}
-	return &problem{http.StatusNotFound, "UnknownOperationException", "There is no such operation here."}
+	return operation{}, &problem{http.StatusNotFound, "UnknownOperationException", "There is no such operation here."}
 }
 
-// invocation reads what is to be invoked, and how.
-func (a *API) invocation(r *http.Request, c call, name string) (function.Invocation, error) {
+// invocation is what is to be invoked, and how.
+type invocation struct {
+	function.Invocation
+	target function.Target
+	body   []byte // the payload; may be empty
+}
+
+// invocation reads all of one but the body.
+func (a *API) invocation(r *http.Request, c call, name string) (invocation, error) {
 	if plain, err := url.PathUnescape(name); err == nil {
 		name = plain
 	}
 	app, qualifier, err := function.Name(name)
 	if err != nil {
-		return function.Invocation{}, err
+		return invocation{}, err
 	}
 	if asked := r.URL.Query().Get("Qualifier"); asked != "" && asked != "$LATEST" {
 		qualifier = asked
 	}
 	if c.only != "" && c.only != app {
-		return function.Invocation{}, &problem{http.StatusForbidden, "AccessDeniedException", "A function may invoke itself only."}
+		return invocation{}, forbidden("AccessDeniedException", "A function may invoke itself only.")
 	}
 	target, err := a.Functions.Function(app)
 	if err != nil {
-		return function.Invocation{}, err
+		return invocation{}, err
 	}
 	if qualifier != "" && qualifier != strconv.Itoa(target.Version) {
-		return function.Invocation{}, &problem{http.StatusNotFound, "ResourceNotFoundException",
+		return invocation{}, &problem{http.StatusNotFound, "ResourceNotFoundException",
 			fmt.Sprintf("Function not found: %s:%s. The current release is %d.", app, qualifier, target.Version)}
-	}
-	if lull.Size(len(c.body)) > target.Manifest.Function.Limits.Request {
-		return function.Invocation{}, &problem{http.StatusRequestEntityTooLarge, "RequestTooLargeException",
-			fmt.Sprintf("%d byte payload is too large for the function's limit of %d bytes", len(c.body), int64(target.Manifest.Function.Limits.Request))}
 	}
 	client, err := base64.StdEncoding.DecodeString(r.Header.Get("X-Amz-Client-Context"))
 	if err != nil {
-		return function.Invocation{}, &problem{http.StatusBadRequest, "InvalidRequestContentException", "The client context is not base64."}
+		return invocation{}, &problem{http.StatusBadRequest, "InvalidRequestContentException", "The client context is not base64."}
 	}
-	if len(c.body) > 0 && !json.Valid(c.body) {
-		return function.Invocation{}, &problem{http.StatusBadRequest, "InvalidRequestContentException", "Could not parse request body into json"}
-	}
-	in := function.Invocation{App: app, RequestID: event.NewRequestID(), ClientContext: client, Tail: r.Header.Get("X-Amz-Log-Type") == "Tail", Why: "invoke " + app}
-	if len(c.body) > 0 {
-		in.Payload = bytes.NewReader(c.body)
-	}
-	return in, nil
+	return invocation{target: target, Invocation: function.Invocation{
+		App: app, RequestID: event.NewRequestID(), ClientContext: client, Tail: r.Header.Get("X-Amz-Log-Type") == "Tail", Why: "invoke " + app,
+	}}, nil
 }
 
 // invoke is Invoke.
-func (a *API) invoke(w http.ResponseWriter, r *http.Request, c call, name string) error {
-	in, err := a.invocation(r, c, name)
-	if err != nil {
-		return err
-	}
-	h := w.Header()
-	h.Set("X-Amzn-Requestid", in.RequestID)
+func (a *API) invoke(w http.ResponseWriter, r *http.Request, in invocation) error {
 	switch kind := r.Header.Get("X-Amz-Invocation-Type"); kind {
 	case "DryRun":
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	case "Event":
-		body := c.body
-		if len(body) == 0 {
-			body = []byte("{}")
+		if len(in.body) == 0 {
+			in.body = []byte("{}")
 		}
-		if err := a.Queue(r.Context(), in.App, in.RequestID, store.Payload{Event: body, ClientContext: in.ClientContext}); err != nil {
+		if err := a.Queue(r.Context(), in.App, in.RequestID, store.Payload{Event: in.body, ClientContext: in.ClientContext}); err != nil {
 			return err
 		}
 		w.WriteHeader(http.StatusAccepted)
@@ -207,11 +228,12 @@ func (a *API) invoke(w http.ResponseWriter, r *http.Request, c call, name string
 	default:
 		return &problem{http.StatusBadRequest, "InvalidParameterValueException", fmt.Sprintf("There is no invocation type %.40q.", kind)}
 	}
-	answer, err := a.Invoker.Invoke(r.Context(), in)
+	answer, err := a.Invoker.Invoke(r.Context(), in.Invocation)
 	if err != nil {
 		return err
 	}
 	defer answer.Payload.Close()
+	h := w.Header()
 	h.Set("X-Amz-Executed-Version", answer.Version)
 	if answer.FunctionError != "" {
 		h.Set("X-Amz-Function-Error", answer.FunctionError)
@@ -227,43 +249,53 @@ func (a *API) invoke(w http.ResponseWriter, r *http.Request, c call, name string
 	return nil
 }
 
-// connection is the connections API of WebSocket APIs.
-func (a *API) connection(w http.ResponseWriter, r *http.Request, c call, id string) error {
-	app := c.only
-	if app == "" {
-		app, _ = a.Sockets.App(id)
+// connection finds what is asked about a connection: it is the connections API of WebSocket APIs.
+func (a *API) connection(r *http.Request, c call, id string) (operation, error) {
+	app, open := a.Sockets.App(id)
+	if !open || c.only != "" && c.only != app {
+		return operation{}, errGone
 	}
+	const large = "PayloadTooLargeException"
 	switch r.Method {
 	case http.MethodPost:
-		if err := a.Sockets.Post(r.Context(), app, id, c.body); err != nil {
-			return gone(err)
-		}
-		w.WriteHeader(http.StatusOK)
+		target, err := a.Functions.Function(app)
+		return operation{bound(target.Manifest.Function.Limits.Response), large, func(w http.ResponseWriter, r *http.Request, body []byte) error {
+			if err := a.Sockets.Post(r.Context(), app, id, body); err != nil {
+				return gone(err)
+			}
+			w.WriteHeader(http.StatusOK)
+			return nil
+		}}, gone(err)
 	case http.MethodDelete:
-		if err := a.Sockets.Delete(r.Context(), app, id); err != nil {
-			return gone(err)
-		}
-		w.WriteHeader(http.StatusNoContent)
+		return operation{0, large, func(w http.ResponseWriter, r *http.Request, _ []byte) error {
+			if err := a.Sockets.Delete(r.Context(), app, id); err != nil {
+				return gone(err)
+			}
+			w.WriteHeader(http.StatusNoContent)
+			return nil
+		}}, nil
 	case http.MethodGet:
-		info, err := a.Sockets.Get(r.Context(), app, id)
-		if err != nil {
-			return gone(err)
-		}
-		const form = "2006-01-02T15:04:05.000Z"
-		w.Header().Set("Content-Type", "application/json")
-		return json.NewEncoder(w).Encode(map[string]any{
-			"connectedAt": info.ConnectedAt.UTC().Format(form), "lastActiveAt": info.LastActiveAt.UTC().Format(form),
-			"identity": map[string]string{"sourceIp": info.SourceIP, "userAgent": info.UserAgent},
-		})
-	default:
-		return &problem{http.StatusMethodNotAllowed, "ForbiddenException", "The method must be POST, GET or DELETE."}
+		return operation{0, large, func(w http.ResponseWriter, r *http.Request, _ []byte) error {
+			info, err := a.Sockets.Get(r.Context(), app, id)
+			if err != nil {
+				return gone(err)
+			}
+			const form = "2006-01-02T15:04:05.000Z"
+			w.Header().Set("Content-Type", "application/json")
+			return json.NewEncoder(w).Encode(map[string]any{
+				"connectedAt": info.ConnectedAt.UTC().Format(form), "lastActiveAt": info.LastActiveAt.UTC().Format(form),
+				"identity": map[string]string{"sourceIp": info.SourceIP, "userAgent": info.UserAgent},
+			})
+		}}, nil
 	}
-	return nil
+	return operation{}, &problem{http.StatusMethodNotAllowed, "ForbiddenException", "The method must be POST, GET or DELETE."}
 }
+
+var errGone = &problem{http.StatusGone, "GoneException", "The client of this connection has gone."}
 
 func gone(err error) error {
 	if lull.KindOf(err) == lull.KindNotFound {
-		return &problem{http.StatusGone, "GoneException", "The client of this connection has gone."}
+		return errGone
 	}
 	return err
 }
@@ -292,11 +324,11 @@ var kinds = map[lull.Kind]struct {
 
 // refuse answers with an error, in the form that AWS's clients know.
 func (a *API) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	if r.Context().Err() != nil {
-		return // there is nobody to answer
-	}
 	var p *problem
 	if !errors.As(err, &p) {
+		if r.Context().Err() != nil {
+			return // there is nobody to answer
+		}
 		as, known := kinds[lull.KindOf(err)]
 		if !known {
 			as.status, as.kind = http.StatusInternalServerError, "ServiceException"

@@ -21,6 +21,8 @@ import (
 const (
 	algorithm = "AWS4-HMAC-SHA256"
 	dateForm  = "20060102T150405Z"
+	// hashHeader is the SHA-256 of the body, in hex. Not every client sends it.
+	hashHeader = "X-Amz-Content-Sha256"
 	// skew is how far a caller's clock may be off, as on AWS.
 	skew = 15 * time.Minute
 )
@@ -28,25 +30,31 @@ const (
 func forbidden(kind, message string) error { return &problem{http.StatusForbidden, kind, message} }
 
 // authorise finds out whether a caller has the token: it sends it, or has signed with it. Whose access key id it is does not
-// matter.
-func (a *API) authorise(r *http.Request, body []byte) error {
+// matter. A signature that is returned is right as far as the head of the request tells: the body has to fit it too.
+func (a *API) authorise(r *http.Request) (*signature, error) {
 	header := r.Header.Get("Authorization")
 	scheme, rest, _ := strings.Cut(header, " ")
 	switch {
 	case strings.EqualFold(scheme, "Bearer"):
 		if subtle.ConstantTimeCompare([]byte(strings.TrimSpace(rest)), []byte(a.Token)) == 1 {
-			return nil
+			return nil, nil
 		}
-		return forbidden("UnrecognizedClientException", "The node does not know this token.")
+		return nil, forbidden("UnrecognizedClientException", "The node does not know this token.")
 	case scheme != algorithm:
-		return forbidden("MissingAuthenticationTokenException",
+		return nil, forbidden("MissingAuthenticationTokenException",
 			"Sign the request with the node's token as secret access key, or send it as a bearer token.")
 	}
 	s, err := parseSignature(rest)
 	if err != nil {
-		return forbidden("IncompleteSignatureException", err.Error())
+		return nil, forbidden("IncompleteSignatureException", err.Error())
 	}
-	return s.verify(r, body, a.Token, time.Now())
+	if err := s.current(r, time.Now()); err != nil {
+		return nil, err
+	}
+	if claimed := r.Header.Get(hashHeader); claimed != "" {
+		err = s.verify(r, claimed, a.Token)
+	}
+	return &s, err
 }
 
 // signature is what an Authorization header says.
@@ -82,8 +90,8 @@ func parseSignature(text string) (signature, error) {
 	return s, nil
 }
 
-// verify makes the signature anew, with the token for a secret key, over the same parts of the request.
-func (s signature) verify(r *http.Request, body []byte, token string, now time.Time) error {
+// current checks that the signature is one of these minutes.
+func (s signature) current(r *http.Request, now time.Time) error {
 	stamp := r.Header.Get("X-Amz-Date")
 	signed, err := time.Parse(dateForm, stamp)
 	if err != nil || !strings.HasPrefix(stamp, s.date+"T") || !slices.Contains(s.headers, "x-amz-date") {
@@ -92,13 +100,26 @@ func (s signature) verify(r *http.Request, body []byte, token string, now time.T
 	if now.Sub(signed).Abs() > skew {
 		return forbidden("InvalidSignatureException", fmt.Sprintf("Signature expired: %s is not within %s of now.", stamp, skew))
 	}
+	return nil
+}
+
+// covers checks that the signature is one over the body. What it claims of it authorise has verified.
+func (s signature) covers(r *http.Request, body []byte, token string) error {
 	sum := sha256.Sum256(body)
 	hash := hex.EncodeToString(sum[:])
-	if claimed := r.Header.Get("X-Amz-Content-Sha256"); claimed != "" && claimed != hash {
-		return forbidden("InvalidSignatureException", "X-Amz-Content-Sha256 is not that of the body.")
+	switch r.Header.Get(hashHeader) {
+	case "":
+		return s.verify(r, hash, token)
+	case hash:
+		return nil
 	}
+	return forbidden("InvalidSignatureException", hashHeader+" is not that of the body.")
+}
+
+// verify makes the signature anew, with the token for a secret key, over the same parts of a request with a body of that hash.
+func (s signature) verify(r *http.Request, hash, token string) error {
 	canonical := sha256.Sum256([]byte(s.canonical(r, hash)))
-	toSign := algorithm + "\n" + stamp + "\n" + s.scope + "\n" + hex.EncodeToString(canonical[:])
+	toSign := algorithm + "\n" + r.Header.Get("X-Amz-Date") + "\n" + s.scope + "\n" + hex.EncodeToString(canonical[:])
 	key := []byte("AWS4" + token)
 	for part := range strings.SplitSeq(s.scope, "/") {
 		key = mac(key, part)

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -18,8 +19,8 @@ import (
 
 const token = "a-token-of-the-node"
 
-// signed is a request that AWS's own signer has signed, as a server gets it.
-func signed(t *testing.T, target string, body []byte, secret string, at time.Time) *http.Request {
+// signed is a request that AWS's own signer has signed, as a server gets it. More headers may be given, name and value.
+func signed(t *testing.T, target string, body []byte, secret string, at time.Time, header ...string) *http.Request {
 	t.Helper()
 	req, err := http.NewRequest(http.MethodPost, "http://127.0.0.1:7777"+target, bytes.NewReader(body))
 	if err != nil {
@@ -27,9 +28,11 @@ func signed(t *testing.T, target string, body []byte, secret string, at time.Tim
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("X-Amz-Invocation-Type", "  Request   Response ")
-	sum := sha256.Sum256(body)
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
 	err = v4.NewSigner().SignHTTP(context.Background(), aws.Credentials{AccessKeyID: "anybody", SecretAccessKey: secret}, req,
-		hex.EncodeToString(sum[:]), "lambda", "eu-central-1", at)
+		cmp.Or(req.Header.Get(hashHeader), hashOf(body)), "lambda", "eu-central-1", at)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,11 +41,31 @@ func signed(t *testing.T, target string, body []byte, secret string, at time.Tim
 	return got
 }
 
+// permit decides about a request as the API does once it has the body.
+func permit(r *http.Request, body []byte) error {
+	a := &API{Config: Config{Token: token}}
+	s, err := a.authorise(r)
+	if err == nil && s != nil {
+		err = s.covers(r, body, token)
+	}
+	return err
+}
+
+func hashOf(body []byte) string {
+	sum := sha256.Sum256(body)
+	return hex.EncodeToString(sum[:])
+}
+
 func TestSignature(t *testing.T) {
-	a, body := &API{Config{Token: token}}, []byte(`{"a": 1}`)
+	body := []byte(`{"a": 1}`)
 	const target = "/2015-03-31/functions/arn%3Aaws%3Alambda%3Aus-east-1%3A1%3Afunction%3Ashop/invocations?Qualifier=%241&b=&a=x%20y"
-	if err := a.authorise(signed(t, target, body, token, time.Now()), body); err != nil {
-		t.Errorf("a good one: %v", err)
+	for _, header := range [][]string{nil, {hashHeader, hashOf(body)}} {
+		if err := permit(signed(t, target, body, token, time.Now(), header...), body); err != nil {
+			t.Errorf("a good one with %q: %v", header, err)
+		}
+		if err := permit(signed(t, target, body, token, time.Now(), header...), []byte(`{"a": 2}`)); err == nil {
+			t.Errorf("another body was taken with %q", header)
+		}
 	}
 	for name, spoil := range map[string]func(*http.Request){
 		"another secret": func(r *http.Request) { *r = *signed(t, target, body, "another", time.Now()) },
@@ -56,30 +79,30 @@ func TestSignature(t *testing.T) {
 		"no date":        func(r *http.Request) { r.Header.Del("X-Amz-Date") },
 		"no signature":   func(r *http.Request) { r.Header.Del("Authorization") },
 		"half of it":     func(r *http.Request) { h := r.Header.Get("Authorization"); r.Header.Set("Authorization", h[:len(h)/2]) },
-		"unsigned body":  func(r *http.Request) { r.Header.Set("X-Amz-Content-Sha256", "UNSIGNED-PAYLOAD") },
-		"a wrong token":  func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token+"x") },
+		"a hash added":   func(r *http.Request) { r.Header.Set(hashHeader, "UNSIGNED-PAYLOAD") },
+		"unsigned body": func(r *http.Request) {
+			*r = *signed(t, target, body, token, time.Now(), hashHeader, "UNSIGNED-PAYLOAD")
+		},
+		"a wrong token": func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token+"x") },
 	} {
 		r := signed(t, target, body, token, time.Now())
 		spoil(r)
 		var p *problem
-		if err := a.authorise(r, body); !errors.As(err, &p) || p.status != http.StatusForbidden {
+		if err := permit(r, body); !errors.As(err, &p) || p.status != http.StatusForbidden {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := a.authorise(signed(t, target, body, token, time.Now()), []byte(`{"a": 2}`)); err == nil {
-		t.Error("another body was taken")
-	}
 	r := httptest.NewRequest(http.MethodPost, target, nil)
 	r.Header.Set("Authorization", "Bearer "+token)
-	if err := a.authorise(r, nil); err != nil {
+	if err := permit(r, nil); err != nil {
 		t.Errorf("the token itself: %v", err)
 	}
 }
 
 func TestScope(t *testing.T) {
-	a := &API{Config{Token: token}}
-	r := httptest.NewRequest(http.MethodPost, a.Scoped("shop")+"/@connections/abc%3D", strings.NewReader("x"))
-	if c, err := a.admit(r); err != nil || c.only != "shop" || c.path != "/@connections/abc=" || string(c.body) != "x" {
+	a := &API{Config: Config{Token: token}}
+	r := httptest.NewRequest(http.MethodPost, a.Scoped("shop")+"/@connections/abc%3D", nil)
+	if c, err := a.admit(r); err != nil || c.only != "shop" || c.path != "/@connections/abc=" {
 		t.Errorf("%+v, %v", c, err)
 	}
 	for _, path := range []string{strings.Replace(a.Scoped("shop"), "shop", "till", 1) + "/@connections/x", "/f/shop//@connections/x", "/f/shop", "/f/"} {
@@ -98,7 +121,7 @@ func FuzzParseSignature(f *testing.F) {
 		}
 		r := httptest.NewRequest(http.MethodPost, "/", nil)
 		r.RequestURI = target
-		if err := s.verify(r, nil, token, time.Now()); err == nil {
+		if err := s.verify(r, hashOf(nil), token); err == nil {
 			t.Error("a signature out of nowhere is right")
 		}
 	})

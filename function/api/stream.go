@@ -11,23 +11,18 @@ import (
 )
 
 // stream is InvokeWithResponseStream: the payload comes in pieces, as the function sends it.
-func (a *API) stream(w http.ResponseWriter, r *http.Request, c call, name string) error {
-	in, err := a.invocation(r, c, name)
-	if err != nil {
-		return err
-	}
-	h := w.Header()
-	h.Set("X-Amzn-Requestid", in.RequestID)
+func (a *API) stream(w http.ResponseWriter, r *http.Request, in invocation) error {
 	if r.Header.Get("X-Amz-Invocation-Type") == "DryRun" {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
 	in.Stream = true
-	answer, err := a.Invoker.Invoke(r.Context(), in)
+	answer, err := a.Invoker.Invoke(r.Context(), in.Invocation)
 	if err != nil {
 		return err
 	}
 	defer answer.Payload.Close()
+	h := w.Header()
 	h.Set("Content-Type", "application/vnd.amazon.eventstream")
 	h.Set("X-Amz-Executed-Version", answer.Version)
 	if answer.ContentType != "" {

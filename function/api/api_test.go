@@ -1,0 +1,104 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/coder/websocket"
+
+	"github.com/lull-dev/lull"
+	"github.com/lull-dev/lull/function"
+	"github.com/lull-dev/lull/function/socket"
+)
+
+// functions are those of a node, by name. Each has limits of 1 KB.
+type functions map[string]do
+
+// do takes the place of an environment: it answers for it.
+type do func(ctx context.Context, req *http.Request) (*http.Response, error)
+
+func (f functions) Function(name string) (function.Target, error) {
+	answer := f[name]
+	if answer == nil {
+		return function.Target{}, &lull.Error{Kind: lull.KindNotFound, Message: "there is no " + name}
+	}
+	target := function.Target{Version: 3, Do: func(ctx context.Context, _ string, req *http.Request) (*http.Response, error) {
+		return answer(ctx, req)
+	}}
+	target.Manifest.Function.Limits = lull.FunctionLimits{Request: lull.KB, Response: lull.KB}
+	return target, nil
+}
+
+// echo answers with the event.
+func echo(_ context.Context, req *http.Request) (*http.Response, error) {
+	body, err := io.ReadAll(req.Body)
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body))}, err
+}
+
+// newAPI is the API of a node with these functions and without connections.
+func newAPI(t *testing.T, f functions) *API {
+	t.Helper()
+	sockets := socket.New(socket.Config{
+		Invoke:   func(context.Context, socket.Invocation) ([]byte, string, error) { return nil, "", nil },
+		Settings: func(string) (socket.Settings, bool) { return socket.Settings{MaxMessage: lull.KB}, true },
+	})
+	t.Cleanup(sockets.Close)
+	return &API{Config: Config{Token: token, Functions: f, Invoker: &function.Invoker{Functions: f}, Sockets: sockets, Log: slog.New(slog.DiscardHandler)}}
+}
+
+// connect makes a connection to an app and returns its id.
+func connect(t *testing.T, a *API, app string) string {
+	t.Helper()
+	ids := make(chan string, 10)
+	config := socket.Config{
+		Invoke: func(_ context.Context, in socket.Invocation) ([]byte, string, error) {
+			var said struct {
+				Context struct {
+					ID string `json:"connectionId"`
+				} `json:"requestContext"`
+			}
+			err := json.Unmarshal(in.Event, &said)
+			ids <- said.Context.ID
+			return nil, "", err
+		},
+		Settings: func(string) (socket.Settings, bool) { return socket.Settings{MaxMessage: lull.KB}, true },
+	}
+	a.Sockets = socket.New(config)
+	server := httptest.NewServer(a.Sockets.Handler(app))
+	t.Cleanup(func() {
+		a.Sockets.Close()
+		server.Close()
+	})
+	conn, _, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(server.URL, "http"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { // ends with the connection
+		for err == nil {
+			_, _, err = conn.Read(context.Background())
+		}
+	}()
+	t.Cleanup(func() { _ = conn.CloseNow() })
+	return <-ids
+}
+
+const invokeShop = "/2015-03-31/functions/shop/invocations"
+
+// call sends a request to the API and returns its answer.
+func (a *API) call(r *http.Request) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	a.ServeHTTP(w, r)
+	return w
+}
+
+// post is a request of the app's own environments.
+func (a *API) post(app, path string, body io.Reader) *http.Request {
+	return httptest.NewRequest(http.MethodPost, a.Scoped(app)+path, body)
+}
