@@ -97,7 +97,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		err = a.carryOut(w, r, c)
 	}
 	if err != nil {
-		a.refuse(w, r, err)
+		a.refuse(w, r, c, err)
 	}
 }
 
@@ -323,7 +323,7 @@ var kinds = map[lull.Kind]struct {
 }
 
 // refuse answers with an error, in the form that AWS's clients know.
-func (a *API) refuse(w http.ResponseWriter, r *http.Request, err error) {
+func (a *API) refuse(w http.ResponseWriter, r *http.Request, c call, err error) {
 	var p *problem
 	if !errors.As(err, &p) {
 		if r.Context().Err() != nil {
@@ -332,7 +332,7 @@ func (a *API) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		as, known := kinds[lull.KindOf(err)]
 		if !known {
 			as.status, as.kind = http.StatusInternalServerError, "ServiceException"
-			a.Log.Warn("call of a function's API failed", "path", r.URL.Path, "error", err)
+			a.Log.Warn("call of a function's API failed", "path", c.path, "error", err)
 		}
 		p = &problem{as.status, as.kind, err.Error()}
 	}

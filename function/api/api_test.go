@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -101,4 +102,17 @@ func (a *API) call(r *http.Request) *httptest.ResponseRecorder {
 // post is a request of the app's own environments.
 func (a *API) post(app, path string, body io.Reader) *http.Request {
 	return httptest.NewRequest(http.MethodPost, a.Scoped(app)+path, body)
+}
+
+// What is logged of a call of an environment does not have its key.
+func TestKeyIsNotLogged(t *testing.T) {
+	a := newAPI(t, functions{"shop": func(context.Context, *http.Request) (*http.Response, error) { return nil, errors.New("it broke") }})
+	var log bytes.Buffer
+	a.Log = slog.New(slog.NewTextHandler(&log, nil))
+	if w := a.call(a.post("shop", invokeShop, nil)); w.Code != 500 {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if text := log.String(); strings.Contains(text, a.scope("shop")) || !strings.Contains(text, "path="+invokeShop) {
+		t.Errorf("logged: %s", text)
+	}
 }
