@@ -228,7 +228,7 @@ func (a *API) invoke(w http.ResponseWriter, r *http.Request, in invocation) erro
 	default:
 		return &problem{http.StatusBadRequest, "InvalidParameterValueException", fmt.Sprintf("There is no invocation type %.40q.", kind)}
 	}
-	answer, err := a.Invoker.Invoke(r.Context(), in.Invocation)
+	answer, err := a.ask(r.Context(), in)
 	if err != nil {
 		return err
 	}
@@ -247,6 +247,33 @@ func (a *API) invoke(w http.ResponseWriter, r *http.Request, in invocation) erro
 		panic(http.ErrAbortHandler)
 	}
 	return nil
+}
+
+// ends are the kinds of errors after which a function may have had the event, and what Lambda calls them.
+var ends = map[lull.Kind]struct{ kind, what string }{
+	lull.KindCrashed: {event.ExitError, "Runtime exited with error"},
+	lull.KindRefused: {event.ExitError, "Runtime exited with error"},
+	lull.KindTimeout: {event.TimedOut, "Task timed out"},
+}
+
+// ask invokes a function. One that may have had the event and did not answer has failed: of an error of the node's AWS's
+// clients would think that it had not been asked, and ask again.
+func (a *API) ask(ctx context.Context, in invocation) (*function.Answer, error) {
+	answer, err := a.Invoker.Invoke(ctx, in.Invocation)
+	end, asked := ends[lull.KindOf(err)]
+	if !asked {
+		return answer, err
+	}
+	object := failure(end.kind, fmt.Sprintf("RequestId: %s Error: %s: %v", in.RequestID, end.what, err))
+	return &function.Answer{
+		Payload: io.NopCloser(bytes.NewReader(object)), FunctionError: "Unhandled", Version: strconv.Itoa(in.target.Version), RequestID: in.RequestID,
+	}, nil
+}
+
+// failure is the error object of a function that could not make one itself.
+func failure(kind, message string) []byte {
+	object, _ := json.Marshal(map[string]string{"errorType": kind, "errorMessage": message})
+	return object
 }
 
 // connection finds what is asked about a connection: it is the connections API of WebSocket APIs.
@@ -320,6 +347,7 @@ var kinds = map[lull.Kind]struct {
 	lull.KindQueueFull: {http.StatusTooManyRequests, "TooManyRequestsException"},
 	lull.KindStarting:  {http.StatusTooManyRequests, "TooManyRequestsException"},
 	lull.KindDraining:  {http.StatusServiceUnavailable, "ServiceException"},
+	lull.KindNotReady:  {http.StatusBadGateway, "ResourceNotReadyException"},
 }
 
 // refuse answers with an error, in the form that AWS's clients know.

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws/protocol/eventstream"
 	"github.com/coder/websocket"
 
 	"github.com/lull-dev/lull"
@@ -114,5 +115,54 @@ func TestKeyIsNotLogged(t *testing.T) {
 	}
 	if text := log.String(); strings.Contains(text, a.scope("shop")) || !strings.Contains(text, "path="+invokeShop) {
 		t.Errorf("logged: %s", text)
+	}
+}
+
+// A function that may have had the event and did not answer has failed. It must not look as if it had not been asked: AWS's
+// clients ask again then.
+func TestEndsWithoutAnAnswer(t *testing.T) {
+	for kind, c := range map[lull.Kind]struct {
+		status int
+		errs   string // the errorType of a function that failed; else the kind of problem
+	}{
+		lull.KindCrashed:   {200, "Runtime.ExitError"},
+		lull.KindRefused:   {200, "Runtime.ExitError"},
+		lull.KindTimeout:   {200, "Sandbox.Timedout"},
+		lull.KindQueueFull: {429, "TooManyRequestsException"},
+		lull.KindStarting:  {429, "TooManyRequestsException"},
+		lull.KindNotReady:  {502, "ResourceNotReadyException"},
+		lull.KindDraining:  {503, "ServiceException"},
+	} {
+		a := newAPI(t, functions{"shop": func(context.Context, *http.Request) (*http.Response, error) {
+			return nil, &lull.Error{Kind: kind, Message: "environment x exited with code 1"}
+		}})
+		w := a.call(a.post("shop", invokeShop, nil))
+		s := a.call(a.post("shop", "/2021-11-15/functions/shop/response-streaming-invocations", nil))
+		if w.Code != c.status || s.Code != c.status {
+			t.Errorf("%s: %d %s, streamed %d %s", kind, w.Code, w.Body, s.Code, s.Body)
+			continue
+		}
+		if c.status != 200 {
+			if got := w.Header().Get("X-Amzn-Errortype"); got != c.errs || s.Header().Get("X-Amzn-Errortype") != c.errs {
+				t.Errorf("%s: %s, streamed %s", kind, got, s.Header().Get("X-Amzn-Errortype"))
+			}
+			continue
+		}
+		var said struct{ ErrorType, ErrorMessage string }
+		if err := json.Unmarshal(w.Body.Bytes(), &said); err != nil || said.ErrorType != c.errs || !strings.HasSuffix(said.ErrorMessage, ": environment x exited with code 1") ||
+			!strings.HasPrefix(said.ErrorMessage, "RequestId: "+w.Header().Get("X-Amzn-Requestid")+" Error: ") {
+			t.Errorf("%s: %+v, %v", kind, said, err)
+		}
+		if w.Header().Get("X-Amz-Function-Error") != "Unhandled" || w.Header().Get("X-Amz-Executed-Version") != "3" {
+			t.Errorf("%s: %v", kind, w.Header())
+		}
+		var ended struct{ ErrorCode, ErrorDetails string }
+		message, err := eventstream.NewDecoder().Decode(s.Body, nil)
+		if err == nil {
+			err = json.Unmarshal(message.Payload, &ended)
+		}
+		if err != nil || ended.ErrorCode != c.errs || !strings.Contains(ended.ErrorDetails, "environment x exited with code 1") || s.Body.Len() > 0 {
+			t.Errorf("%s, streamed: %+v, %v, and %d bytes more", kind, ended, err, s.Body.Len())
+		}
 	}
 }

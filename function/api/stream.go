@@ -8,6 +8,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/protocol/eventstream"
 
 	"github.com/lull-dev/lull/function"
+	"github.com/lull-dev/lull/function/event"
 )
 
 // stream is InvokeWithResponseStream: the payload comes in pieces, as the function sends it.
@@ -17,7 +18,7 @@ func (a *API) stream(w http.ResponseWriter, r *http.Request, in invocation) erro
 		return nil
 	}
 	in.Stream = true
-	answer, err := a.Invoker.Invoke(r.Context(), in.Invocation)
+	answer, err := a.ask(r.Context(), in)
 	if err != nil {
 		return err
 	}
@@ -64,8 +65,7 @@ func (e *events) pass(answer *function.Answer) (failed string, err error) {
 			return "", nil
 		}
 		if err != nil {
-			object, _ := json.Marshal(map[string]string{"errorType": "Runtime.TruncatedResponse", "errorMessage": err.Error()})
-			return string(object), nil
+			return string(failure(event.TruncatedResponse, err.Error())), nil
 		}
 	}
 }

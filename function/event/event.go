@@ -60,6 +60,13 @@ type Error struct {
 	Trace      []string `json:"trace,omitempty"`
 }
 
+// Types of errors that a function's runtime finds, or the node when the runtime says nothing. They are Lambda's.
+const (
+	ExitError         = "Runtime.ExitError"         // the process has ended
+	TimedOut          = "Sandbox.Timedout"          // the function's time is up
+	TruncatedResponse = "Runtime.TruncatedResponse" // the answer has no end
+)
+
 // NewRequestID returns a random UUID (RFC 9562, version 4), which is what Lambda's request ids are.
 func NewRequestID() string {
 	var id [16]byte

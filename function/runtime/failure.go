@@ -8,18 +8,17 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/lull-dev/lull/function/event"
 )
 
-// The error types are Lambda's.
+// The error types are Lambda's. Package event has those that the node uses, too.
 const (
-	exitError       = "Runtime.ExitError"
-	timedOut        = "Sandbox.Timedout"
 	tooLarge        = "Function.ResponseSizeTooLarge"
 	requestTooLarge = "RequestTooLargeException"
 	tooMany         = "TooManyRequestsException"
 	unknownError    = "Runtime.UnknownReason"
 	invalidAnswer   = "Runtime.InvalidResponse"
-	badStream       = "Runtime.TruncatedResponse"
 )
 
 // fail makes a failure that the runtime found.
@@ -30,11 +29,11 @@ func fail(status int, kind, format string, args ...any) *failure {
 }
 
 func exited(id, how string) *failure {
-	return fail(http.StatusBadGateway, exitError, "RequestId: %s Error: Runtime exited %s", id, how)
+	return fail(http.StatusBadGateway, event.ExitError, "RequestId: %s Error: Runtime exited %s", id, how)
 }
 
 func late(id string, after time.Duration) *failure {
-	return fail(http.StatusGatewayTimeout, timedOut, "%s Task timed out after %.2f seconds", id, after.Seconds())
+	return fail(http.StatusGatewayTimeout, event.TimedOut, "%s Task timed out after %.2f seconds", id, after.Seconds())
 }
 
 // Told is what a function tells of an error.

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/lull-dev/lull/function/event"
 )
 
 // A process is one run of the function's program, with a Runtime API of its own: what a process sends that has been replaced
@@ -197,5 +199,5 @@ func (p *process) why() *failure {
 	if p.failure != nil {
 		return p.failure
 	}
-	return fail(http.StatusBadGateway, exitError, "Runtime exited %s before it asked for its first invocation", p.how)
+	return fail(http.StatusBadGateway, event.ExitError, "Runtime exited %s before it asked for its first invocation", p.how)
 }

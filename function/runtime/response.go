@@ -146,7 +146,7 @@ func (a *api) broken(i *invocation, err error, limit int64) *failure {
 		return exited(i.id, a.process.how)
 	case <-time.After(exitMoment):
 	}
-	return fail(http.StatusBadGateway, badStream, "RequestId: %s Error: the response ended early: %v", i.id, err)
+	return fail(http.StatusBadGateway, event.TruncatedResponse, "RequestId: %s Error: the response ended early: %v", i.id, err)
 }
 
 // readBody reads a body of at most limit bytes, and throws away a while what is more.

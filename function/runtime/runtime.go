@@ -28,6 +28,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/lull-dev/lull/function/event"
 )
 
 // finishTime is how long invocations may go on once the runtime has been told to end.
@@ -174,7 +176,7 @@ func (k *keeper) keep(ctx context.Context, p *process, finish func()) {
 		case <-p.ended:
 			if ctx.Err() == nil && !p.told {
 				p.told = true
-				k.desk.log.say("%s: Runtime exited %s", exitError, p.how)
+				k.desk.log.say("%s: Runtime exited %s", event.ExitError, p.how)
 			}
 		case <-ctx.Done():
 			finish()
@@ -220,7 +222,7 @@ func asFailure(err error) *failure {
 	if errors.As(err, &f) {
 		return f
 	}
-	return fail(http.StatusBadGateway, exitError, "%v", err)
+	return fail(http.StatusBadGateway, event.ExitError, "%v", err)
 }
 
 func randomHex(bytes int) string {
