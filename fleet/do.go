@@ -12,6 +12,10 @@ import (
 	"github.com/lull-dev/lull"
 )
 
+// readBuffer is for trailers: net/http takes none that do not fit into its buffer. Those of a function's streamed answer
+// are up to 10 KB: the end of its log and an error, both in base64.
+const readBuffer = 16 << 10
+
 // Do sends a request of the node's own, one that no client has made, to an environment and returns its answer. It waits for
 // a place as a client does, and gives it back when the answer's body is closed, which the caller must do. req.Host is up to
 // the caller; the URL's host has no meaning. The request is sent once at most: an error after it was sent does not say
@@ -33,7 +37,7 @@ func (f *Fleet) Do(ctx context.Context, why string, req *http.Request) (*http.Re
 		}
 	}()
 	transport := &http.Transport{
-		DisableKeepAlives: true, DisableCompression: true,
+		DisableKeepAlives: true, DisableCompression: true, ReadBufferSize: readBuffer,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return claim.(*place).dialRuntime(ctx) },
 	}
 	release := sync.OnceFunc(func() {

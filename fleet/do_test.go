@@ -57,6 +57,31 @@ func TestDoSaysWhatEndedIt(t *testing.T) {
 	})
 }
 
+// The answer of a function that is streamed has the end of its log and an error as trailers.
+func TestDoTakesLongTrailers(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.Use(release(1, "trailers"))
+		resp, err := w.request("/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if got := len(resp.Trailer.Get("Log") + resp.Trailer.Get("Error")); string(body) != "hello" || err != nil || got != 2*len(longTrailer) {
+			t.Errorf("%q, %v, and %d bytes of trailers", body, err, got)
+		}
+	})
+}
+
+var longTrailer = strings.Repeat("x", 4096*4/3)
+
+func withTrailers(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Trailer", "Log, Error")
+	io.WriteString(w, "hello")
+	w.Header().Set("Log", longTrailer)
+	w.Header().Set("Error", longTrailer)
+}
+
 // diesAsked is a program that ends when it is asked something.
 func diesAsked(p *sandboxtest.Process) int {
 	l, err := p.Listen(":8080")

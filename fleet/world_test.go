@@ -52,6 +52,7 @@ var programs = map[string]sandboxtest.Program{
 	"late":     after(startTime, echoAfter(300*time.Millisecond)),
 	"function": runtimeAndFunction,
 	"dies":     diesAsked,
+	"trailers": after(startTime, sandboxtest.HTTP(http.HandlerFunc(withTrailers))),
 	"v6":       after(startTime, sandboxtest.HTTPOn("[::]:5000", hello)),
 }
 
