@@ -103,6 +103,8 @@ func TestNodeStreamErrors(t *testing.T) {
 		{"before", `throw new RangeError("early");`, "", "RangeError", "early"},
 		{"never ended", `stream.write("some");`, "some", "Error", "Response stream is not finished."},
 		{"neither written nor ended", ``, "", "Error", "Response stream is not finished."},
+		{"long", `stream.write("some"); throw new RangeError("midway" + "\u20ac".repeat(5000));`, "", "RangeError", "midway"},
+		{"with a long trace", `stream.write("some"); Error.stackTraceLimit = 500; (function deep(n) { if (n === 0) throw new RangeError("midway"); deep(n - 1); })(1000);`, "", "RangeError", "at deep"},
 		{"content type too late", `stream.write("some"); await new Promise((r) => setTimeout(r, 20)); stream.setContentType("text/plain");`, "some", "Runtime.InvalidStreamingOperation", "too late"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

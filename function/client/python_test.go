@@ -195,6 +195,13 @@ def handler(event, context):
     yield ""
     yield b"b"
     if event == "midway": raise ValueError("midway")
+    if event == "long": raise ValueError("midway" + "\u20ac" * 5000)
+    if event == "deep": deep(200)
+
+def deep(n):
+    if n == 0: raise ValueError("midway")
+    deep(n - 1) if n % 2 else deep(
+        n - 1)
 `})
 	for range 2 {
 		a := l.invoke(`{}`)
@@ -211,5 +218,12 @@ def handler(event, context):
 			t.Errorf("answered %q and the error %s %s", got, kind, body)
 		}
 		wantError(t, l.invoke(`"early"`), "ValueError", "early")
+	}
+	for _, name := range []string{"long", "deep"} {
+		a := l.invoke(`"` + name + `"`)
+		got := l.rest(a)
+		if kind, body := streamError(t, a); got != "ab" || kind != "ValueError" || !strings.Contains(body, `"errorMessage": "midway`) || !strings.Contains(body, "main.py") {
+			t.Errorf("a %s error: answered %q and the error %s %s", name, got, kind, body)
+		}
 	}
 }

@@ -50,7 +50,31 @@ export function chunk(bytes) {
 
 export const STREAM_END = '0\r\n\r\n';
 
+// The Runtime API takes trailers of 4 KB. In base64, and beside the error's type, which may be 900 bytes as a header, that
+// leaves so much for the JSON of the error.
+const MAX_TRAILED = 2300;
+
 export function streamFailure(error) {
-  const body = Buffer.from(JSON.stringify(error)).toString('base64');
-  return `0\r\n${errorType(error)}Lambda-Runtime-Function-Error-Body: ${body}\r\n\r\n`;
+  const short = shortened(error);
+  const body = Buffer.from(JSON.stringify(short)).toString('base64');
+  return `0\r\n${errorType(short)}Lambda-Runtime-Function-Error-Body: ${body}\r\n\r\n`;
+}
+
+// shortened is what of an error fits: its type, its message or the beginning of it, and the lines of its trace for which there
+// is room.
+function shortened({ errorType, errorMessage, trace }) {
+  const short = { errorType: errorType.slice(0, 100), errorMessage, trace: [] };
+  while (size(short) > MAX_TRAILED) short.errorMessage = short.errorMessage.slice(0, short.errorMessage.length / 2);
+  let room = MAX_TRAILED - size(short);
+  for (const line of trace) {
+    const more = size(line) + 1;
+    if (more > room) continue;
+    short.trace.push(line);
+    room -= more;
+  }
+  return short;
+}
+
+function size(value) {
+  return Buffer.byteLength(JSON.stringify(value));
 }

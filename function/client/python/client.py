@@ -131,7 +131,8 @@ class Client:
         except Exception as error:
             described = lull_errors.describe(error, request_id)
             lull_errors.log(described)
-            return lull_api.stream_failure(described["errorType"], lull_json.encode(described))
+            short = lull_errors.shortened(described)
+            return lull_api.stream_failure(short["errorType"], lull_json.encode(short))
 
 
 def _chunk(piece):

@@ -1,10 +1,14 @@
 """Errors as the Lambda Runtime API has them, and as they are logged."""
 
+import json
 import os
 import sys
 import traceback
 
 OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+# The Runtime API takes trailers of 4 KB. In base64, and beside the error's type, that leaves so much for the JSON of an error.
+MAX_TRAILED = 2800
 
 
 class RuntimeFailure(Exception):
@@ -32,6 +36,25 @@ def describe(error, request_id=""):
 
 def _shape(message, error_type, request_id, trace):
     return {"errorMessage": message, "errorType": error_type, "requestId": request_id, "stackTrace": trace}
+
+
+def shortened(described):
+    """Returns what of a described error fits into a trailer: its type, its message or the beginning of it, and the innermost frames
+    of its trace for which there is room."""
+    short = {**described, "errorType": described["errorType"][:100], "stackTrace": []}
+    while _size(short) > MAX_TRAILED:
+        short["errorMessage"] = short["errorMessage"][: len(short["errorMessage"]) // 2]
+    room = MAX_TRAILED - _size(short)
+    for frame in reversed(described["stackTrace"]):
+        more = _size(frame) + 2
+        if more <= room:
+            short["stackTrace"].insert(0, frame)
+            room -= more
+    return short
+
+
+def _size(value):
+    return len(json.dumps(value))
 
 
 def log(described):
