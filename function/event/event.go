@@ -48,17 +48,7 @@ const (
 	HeaderFunctionError     = "Lull-Function-Error"      // Handled or Unhandled: the body is an error object
 	HeaderFunctionErrorBody = "Lull-Function-Error-Body" // of an error in the middle of a stream: that object, in base64
 	HeaderLogResult         = "Lull-Log-Result"          // the end of the log, in base64
-	HeaderError             = "Lull-Error"               // it was not the function that failed
 )
-
-// Error is how a function reports an error. Node calls its stack a trace.
-type Error struct {
-	Message    string   `json:"errorMessage"`
-	Type       string   `json:"errorType,omitempty"`
-	RequestID  string   `json:"requestId,omitempty"`
-	StackTrace []string `json:"stackTrace,omitempty"`
-	Trace      []string `json:"trace,omitempty"`
-}
 
 // Types of errors that a function's runtime finds, or the node when the runtime says nothing. They are Lambda's.
 const (

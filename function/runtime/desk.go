@@ -219,7 +219,6 @@ func (d *desk) finish(i *invocation, a answer) error {
 		d.overdue--
 		return errOverdue
 	}
-	i.process.served++
 	i.tell(a)
 	if a.failure != nil {
 		return d.end(i, Failed)

@@ -80,7 +80,6 @@ func (f *front) directInvocation(r *http.Request) (*invocation, *failure) {
 // refuseDirect answers for an invocation that the function has not been asked.
 func refuseDirect(w http.ResponseWriter, fault *failure) {
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set(event.HeaderError, fault.kind)
 	w.WriteHeader(fault.status)
 	w.Write(fault.body)
 }
@@ -101,7 +100,7 @@ func (f *front) gather(s *stream) answer {
 	case fault != nil:
 		return answer{failure: fault}
 	}
-	return answer{body: body, contentType: s.contentType}
+	return answer{body: body}
 }
 
 // directStream passes a streamed answer on, with what went wrong at its end.

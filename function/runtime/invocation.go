@@ -71,10 +71,9 @@ type interrupter interface {
 
 // Answer is what became of an invocation: a failure, a stream, or a body.
 type answer struct {
-	failure     *failure
-	stream      *stream
-	body        []byte
-	contentType string
+	failure *failure
+	stream  *stream
+	body    []byte
 }
 
 // Failure is an error of the function, or of the runtime on its behalf, as the Lambda API tells it to the caller.

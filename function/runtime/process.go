@@ -19,8 +19,7 @@ import (
 // A process is one run of the function's program, with a Runtime API of its own: what a process sends that has been replaced
 // reaches nobody.
 type process struct {
-	began  time.Time
-	served int // invocations that it answered; guarded by the desk's lock
+	began time.Time
 
 	cmd    *exec.Cmd
 	server *http.Server

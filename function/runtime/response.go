@@ -72,7 +72,7 @@ func (a *api) failed(w http.ResponseWriter, r *http.Request, i *invocation) {
 // whole takes an answer in one piece.
 func (a *api) whole(w http.ResponseWriter, r *http.Request, i *invocation) {
 	body, err := readBody(r, a.desk.config.Response)
-	result := answer{body: body, contentType: r.Header.Get("Content-Type")}
+	result := answer{body: body}
 	if err != nil {
 		result = answer{failure: a.broken(i, err, a.desk.config.Response)}
 	} else if f := trailed(r.Trailer); f != nil {

@@ -199,7 +199,7 @@ func TestGoFunction(t *testing.T) {
 		}
 		r.works()
 	}
-	if resp, body = r.invoke(`not JSON`); resp.StatusCode != 400 || resp.Header.Get(event.HeaderError) == "" {
+	if resp, body = r.invoke(`not JSON`); resp.StatusCode != 400 || !strings.Contains(body, "InvalidRequestContentException") {
 		t.Errorf("an event that is not JSON: %d %s", resp.StatusCode, body)
 	}
 	if resp, body = r.invoke(strings.Repeat(" ", 7<<20)); resp.StatusCode != 413 {
