@@ -45,7 +45,7 @@ type Config struct {
 	Ports []int  // exposed TCP ports, in order
 }
 
-// Open finds an image and reads its configuration, not its layers.
+// Open finds an image and reads its configuration, not its layers; those of a layout in a directory are copied to Scratch.
 func Open(ctx context.Context, source Source) (*Image, error) {
 	i := &Image{source: source}
 	err := i.find(ctx)
@@ -77,7 +77,7 @@ func (i *Image) find(ctx context.Context) error {
 	info, err := root.Stat(name)
 	switch {
 	case err == nil && info.IsDir():
-		i.image, err = fromLayout(filepath.Join(i.source.Dir, name), i.source)
+		i.image, err = fromLayoutDir(ctx, root, name, i.source)
 	case err == nil && info.Mode().IsRegular():
 		if i.file, err = root.Open(name); err == nil {
 			err = i.fromFile()

@@ -330,6 +330,58 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+// TestLayoutLeadsNowhereElse: what a build has put into a layout is not followed on this machine, and not waited for.
+func TestLayoutLeadsNowhereElse(t *testing.T) {
+	image := imageOf(t, v1.Config{}, []entry{{name: "x"}})
+	manifest, err := image.Manifest()
+	check(t, err)
+	digest, err := image.Digest()
+	check(t, err)
+	for place, want := range map[string]string{
+		"oci-layout": "oci-layout is not a regular file", "index.json": "index.json is not a regular file",
+		"blobs": "blobs is not a directory", "blobs/sha256": "blobs/sha256 is not a directory",
+		blob(digest): "is not a regular file", blob(manifest.Config.Digest): "is not a regular file",
+		blob(manifest.Layers[0].Digest): "is not a regular file",
+	} {
+		for what, put := range map[string]func(moved, full string) error{
+			"link": os.Symlink,
+			"pipe": func(_, full string) error { return syscall.Mkfifo(full, 0o600) },
+		} {
+			dir := t.TempDir()
+			writeLayout(t, mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: image}), filepath.Join(dir, "layout"))
+			moved, full := filepath.Join(t.TempDir(), "moved"), filepath.Join(dir, "layout", place)
+			check(t, os.Rename(full, moved))
+			check(t, put(moved, full))
+			opened, err := Open(t.Context(), sourceOf(t, "./layout", dir))
+			if err == nil {
+				opened.Close()
+			}
+			if lull.KindOf(err) != lull.KindInvalid || !strings.Contains(err.Error(), want) {
+				t.Errorf("a %s at %s: %v", what, place, err)
+			}
+		}
+	}
+}
+
+func TestLayoutIsBounded(t *testing.T) {
+	dir := t.TempDir()
+	image := imageOf(t, v1.Config{}, []entry{{name: "x", body: strings.Repeat("x", 1000)}})
+	writeLayout(t, mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: image}), filepath.Join(dir, "layout"))
+	for _, limits := range []archive.Limits{{Bytes: 100}, {Entries: 4}} { // there are five files
+		source := sourceOf(t, "layout", dir)
+		source.Limits = limits
+		if _, err := Open(t.Context(), source); lull.KindOf(err) != lull.KindTooLarge {
+			t.Errorf("%+v: %v", limits, err)
+		}
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	gone := errors.New("the client has gone")
+	cancel(gone)
+	if _, err := Open(ctx, sourceOf(t, "layout", dir)); !errors.Is(err, gone) {
+		t.Error(err)
+	}
+}
+
 func TestUnpackStopsWithItsContext(t *testing.T) {
 	dir := t.TempDir()
 	opened, err := Open(t.Context(), sourceOf(t, dockerArchive(t, imageOf(t, v1.Config{}, []entry{{name: "x"}}), dir), dir))

@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
 	"github.com/lull-dev/lull"
@@ -131,45 +130,4 @@ func fromDocker(open tarball.Opener, sizes map[string]int64, source Source) (v1.
 		return nil, invalid(hintSave, "%s cannot be read: %s", source.Name, err)
 	}
 	return image, nil
-}
-
-func fromLayoutFile(open tarball.Opener, source Source) (v1.Image, error) {
-	in, err := open()
-	if err != nil {
-		return nil, err
-	}
-	dir := filepath.Join(source.Scratch, "layout")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("unpack image: %w", err)
-	}
-	if err := archive.Unpack(in, dir, archive.Options{Limits: source.Limits}); err != nil {
-		return nil, err
-	}
-	return fromLayout(dir, source)
-}
-
-// fromLayout reads an OCI layout in a directory.
-func fromLayout(dir string, source Source) (v1.Image, error) {
-	for _, name := range []string{"oci-layout", "index.json"} {
-		if err := small(filepath.Join(dir, name)); err != nil {
-			return nil, invalid("an OCI layout is a directory with oci-layout, index.json and blobs", "%s is not an OCI layout: %s", source.Name, err)
-		}
-	}
-	index, err := layout.ImageIndexFromPath(dir)
-	if err != nil {
-		return nil, invalid("", "%s is not an OCI layout: %s", source.Name, err)
-	}
-	return choose(index, source, func(h v1.Hash) error { return small(filepath.Join(dir, "blobs", h.Algorithm, h.Hex)) })
-}
-
-// small reports what keeps a file from being read into memory.
-func small(path string) error {
-	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		return fmt.Errorf("%s is missing", filepath.Base(path))
-	case !info.Mode().IsRegular() || info.Size() > maxDocument:
-		return fmt.Errorf("%s is not a file of at most %s", filepath.Base(path), lull.Size(maxDocument))
-	}
-	return nil
 }
