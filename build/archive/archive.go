@@ -60,7 +60,8 @@ func tooLarge(format string, args ...any) error {
 		Hint: "leave files out with a .lullignore file, which is written like a .gitignore"}
 }
 
-// Local returns the clean form of an entry's name: relative, without "..", "." for the top itself.
+// Local returns the clean form of an entry's name: relative, without "..", "." for the top itself. It can be kept: it is a
+// copy of at most 4096 bytes, where the name that tar.Reader gives may be a part of all the entry's records.
 func Local(name string) (string, error) {
 	switch {
 	case name == "":
@@ -77,7 +78,7 @@ func Local(name string) (string, error) {
 			return "", invalid("", "the name %s… is longer than 255 bytes", quote(part[:60]))
 		}
 	}
-	return path.Clean(name), nil
+	return strings.Clone(path.Clean(name)), nil
 }
 
 func climbs(name string) bool {

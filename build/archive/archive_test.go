@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -303,6 +304,45 @@ type zeros struct{}
 func (zeros) Read(p []byte) (int, error) {
 	clear(p)
 	return len(p), nil
+}
+
+// TestUnpackForgetsHeaders: a directory's mode is set at the end, but its header, of up to 1 MB, is not kept until then.
+func TestUnpackForgetsHeaders(t *testing.T) {
+	var data bytes.Buffer
+	out := tar.NewWriter(&data)
+	for i := range 32 {
+		check(t, out.WriteHeader(&tar.Header{Name: fmt.Sprintf("ü%d/", i), Typeflag: tar.TypeDir, Mode: 0o700,
+			PAXRecords: map[string]string{"LULL.note": strings.Repeat("x", 1_000_000)}}))
+	}
+	check(t, out.Close())
+	before, most := heap(), uint64(0)
+	in := lastRead{bytes.NewReader(data.Bytes()), func() { most = max(most, heap()) }}
+	check(t, Unpack(in, t.TempDir(), Release()))
+	if most > before+8<<20 {
+		t.Errorf("%d bytes of %d are kept", most-before, data.Len())
+	}
+}
+
+// lastRead calls a function when nothing is left to read.
+type lastRead struct {
+	in   *bytes.Reader
+	then func()
+}
+
+func (r lastRead) Read(p []byte) (int, error) {
+	n, err := r.in.Read(p)
+	if r.in.Len() == 0 {
+		r.then()
+	}
+	return n, err
+}
+
+// heap returns how many bytes are in use.
+func heap() uint64 {
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return stats.HeapAlloc
 }
 
 // FuzzUnpack reads damaged archives; TestUnpackStaysInside reads well-formed ones that mean harm.

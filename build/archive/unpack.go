@@ -78,8 +78,16 @@ type unpacker struct {
 	tally  tally
 	kinds  map[string]byte // what has been written so far: the tar type by name
 	links  []string
-	dirs   []*tar.Header // whose modes are set last, so that a read-only directory can be filled
-	owned  bool          // owners can be set
+	dirs   []directory // whose modes are set last, so that a read-only directory can be filled
+	owned  bool        // owners can be set
+}
+
+// directory is what is kept of a directory's header, which may hold another megabyte.
+type directory struct {
+	name     string
+	mode     fs.FileMode
+	uid, gid int
+	changed  time.Time
 }
 
 func (u *unpacker) all(in *tar.Reader) error {
@@ -182,8 +190,7 @@ func (u *unpacker) directory(name string, header *tar.Header) error {
 	if err := u.root.Mkdir(name, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("unpack: %w", err)
 	}
-	header.Name = name
-	u.dirs = append(u.dirs, header)
+	u.dirs = append(u.dirs, directory{name, u.mode(header), header.Uid, header.Gid, header.ModTime})
 	return nil
 }
 
@@ -201,7 +208,7 @@ func (u *unpacker) file(name string, header *tar.Header, content io.Reader) erro
 		return u.broken(err)
 	}
 	// Owner first: changing it clears bits of the mode.
-	err = errors.Join(u.own(name, header), file.Chmod(u.mode(header)), file.Close(), u.stamp(name, header))
+	err = errors.Join(u.own(name, header.Uid, header.Gid), file.Chmod(u.mode(header)), file.Close(), u.stamp(name, header.ModTime))
 	if err != nil {
 		return fmt.Errorf("unpack: %w", err)
 	}
@@ -215,7 +222,7 @@ func (u *unpacker) symlink(name string, header *tar.Header) error {
 	if !u.opts.AsIs && !inside(name, header.Linkname) {
 		return u.leavingLink(name, header.Linkname)
 	}
-	if err := errors.Join(u.root.Symlink(header.Linkname, name), u.own(name, header)); err != nil {
+	if err := errors.Join(u.root.Symlink(header.Linkname, name), u.own(name, header.Uid, header.Gid)); err != nil {
 		return fmt.Errorf("unpack: %w", err)
 	}
 	u.links = append(u.links, name)
@@ -245,8 +252,8 @@ func (u *unpacker) hardLink(name string, header *tar.Header) error {
 
 // finishDirectories sets modes and times, from the deepest up: writing into a directory changes its time.
 func (u *unpacker) finishDirectories() error {
-	for _, header := range slices.Backward(u.dirs) {
-		err := errors.Join(u.own(header.Name, header), u.root.Chmod(header.Name, u.mode(header)), u.stamp(header.Name, header))
+	for _, dir := range slices.Backward(u.dirs) {
+		err := errors.Join(u.own(dir.name, dir.uid, dir.gid), u.root.Chmod(dir.name, dir.mode), u.stamp(dir.name, dir.changed))
 		if err != nil {
 			return fmt.Errorf("unpack: %w", err)
 		}
@@ -262,15 +269,14 @@ func (u *unpacker) mode(header *tar.Header) fs.FileMode {
 	return mode.Perm() | mode&fs.ModeSticky
 }
 
-func (u *unpacker) own(name string, header *tar.Header) error {
+func (u *unpacker) own(name string, uid, gid int) error {
 	if !u.opts.AsIs || !u.owned {
 		return nil
 	}
-	return u.root.Lchown(name, header.Uid, header.Gid)
+	return u.root.Lchown(name, uid, gid)
 }
 
-func (u *unpacker) stamp(name string, header *tar.Header) error {
-	when := header.ModTime
+func (u *unpacker) stamp(name string, when time.Time) error {
 	if when.Before(time.Unix(0, 0)) || when.Year() > 2200 {
 		return nil // not every file system can store it
 	}

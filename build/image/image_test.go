@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net/http/httptest"
@@ -170,6 +171,34 @@ func TestLayersThatMeanHarm(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestLayersForgetHeaders: a directory's mode is set at the end, but its header, of up to 1 MB, is not kept until then.
+func TestLayersForgetHeaders(t *testing.T) {
+	var data bytes.Buffer
+	out := tar.NewWriter(&data)
+	for i := range 32 {
+		check(t, out.WriteHeader(&tar.Header{Name: fmt.Sprintf("ü%d/", i), Typeflag: tar.TypeDir, Mode: 0o700,
+			PAXRecords: map[string]string{"LULL.note": strings.Repeat("x", 1_000_000)}}))
+	}
+	check(t, out.Close())
+	tree, err := newTree(t.TempDir(), archive.Limits{})
+	check(t, err)
+	defer tree.root.Close()
+	before := heap()
+	check(t, tree.apply(t.Context(), bytes.NewReader(data.Bytes())))
+	if after := heap(); after > before+8<<20 {
+		t.Errorf("%d bytes of %d are kept", after-before, data.Len())
+	}
+	check(t, tree.finish())
+}
+
+// heap returns how many bytes are in use.
+func heap() uint64 {
+	runtime.GC()
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	return stats.HeapAlloc
 }
 
 // TestLayersStayInside writes below links that lead out on this machine, and inside in the image.

@@ -35,12 +35,18 @@ type tree struct {
 	limits  archive.Limits
 	bytes   int64
 	entries int
-	owned   bool                   // owners can be set
-	layer   map[string]bool        // what the layer under way has brought, and the directories that is in
-	dirs    map[string]*tar.Header // whose modes are set last, so that a read-only directory can be filled
+	owned   bool                 // owners can be set
+	layer   map[string]bool      // what the layer under way has brought, and the directories that is in
+	dirs    map[string]directory // whose modes are set last, so that a read-only directory can be filled
 
 	// The directory of the last entry, followed: entries of one directory stand together.
 	lastDir, lastReal string
+}
+
+// directory is what is kept of a directory's header, which may hold another megabyte.
+type directory struct {
+	mode     fs.FileMode
+	uid, gid int
 }
 
 func newTree(dir string, limits archive.Limits) (*tree, error) {
@@ -48,7 +54,7 @@ func newTree(dir string, limits archive.Limits) (*tree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("unpack image: %w", err)
 	}
-	return &tree{root: root, limits: limits, owned: os.Geteuid() == 0, dirs: map[string]*tar.Header{}}, nil
+	return &tree{root: root, limits: limits, owned: os.Geteuid() == 0, dirs: map[string]directory{}}, nil
 }
 
 // apply puts a layer, as a plain tar file, on top of what is there.
@@ -119,13 +125,13 @@ func (t *tree) put(real string, header *tar.Header, content io.Reader) error {
 	var err error
 	switch header.Typeflag {
 	case tar.TypeDir:
-		t.dirs[real] = header
+		t.dirs[real] = directory{mode(header), header.Uid, header.Gid}
 		if err = t.root.Mkdir(real, 0o755); errors.Is(err, fs.ErrExist) {
 			err = nil
 		}
 	case tar.TypeSymlink:
 		t.lastDir = ""
-		err = errors.Join(t.root.Symlink(header.Linkname, real), t.own(real, header))
+		err = errors.Join(t.root.Symlink(header.Linkname, real), t.own(real, header.Uid, header.Gid))
 	case tar.TypeLink:
 		err = t.root.Link(linked, real)
 	default:
@@ -170,7 +176,7 @@ func (t *tree) file(real string, header *tar.Header, content io.Reader) error {
 		}
 		return invalid("", "a layer cannot be read to its end: %s", err)
 	}
-	err = errors.Join(t.own(real, header), file.Chmod(mode(header)), file.Close(), t.stamp(real, header))
+	err = errors.Join(t.own(real, header.Uid, header.Gid), file.Chmod(mode(header)), file.Close(), t.stamp(real, header))
 	if err != nil {
 		return fmt.Errorf("unpack image: %w", err)
 	}
@@ -303,19 +309,19 @@ func (t *tree) finish() error {
 	}
 	slices.Sort(names)
 	for _, name := range slices.Backward(names) {
-		header := t.dirs[name]
-		if err := errors.Join(t.own(name, header), t.root.Chmod(name, mode(header))); err != nil {
+		dir := t.dirs[name]
+		if err := errors.Join(t.own(name, dir.uid, dir.gid), t.root.Chmod(name, dir.mode)); err != nil {
 			return fmt.Errorf("unpack image: %w", err)
 		}
 	}
 	return nil
 }
 
-func (t *tree) own(real string, header *tar.Header) error {
+func (t *tree) own(real string, uid, gid int) error {
 	if !t.owned {
 		return nil
 	}
-	return t.root.Lchown(real, header.Uid, header.Gid)
+	return t.root.Lchown(real, uid, gid)
 }
 
 func (t *tree) stamp(real string, header *tar.Header) error {
