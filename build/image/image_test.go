@@ -333,6 +333,24 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 		{"broken manifest", func(dir string) string {
 			return file(t, dir, "a.tar", string(layerOf(t, []entry{{name: "manifest.json", body: `[{]`}})))
 		}, lull.KindInvalid, "manifest.json"},
+		{"long name", func(dir string) string {
+			return file(t, dir, "a.tar", string(layerOf(t, []entry{{name: strings.Repeat("n/", 2100) + "x"}})))
+		}, lull.KindInvalid, "longer than 4096 bytes"},
+		{"two manifests", func(dir string) string {
+			return file(t, dir, "a.tar", string(layerOf(t, []entry{{name: "manifest.json", body: `[{"Config":"c"}]`}, {name: "./manifest.json", body: "[]"}})))
+		}, lull.KindInvalid, `holds "manifest.json" twice`},
+		{"link and configuration", func(dir string) string {
+			return file(t, dir, "a.tar", string(layerOf(t, []entry{{name: "manifest.json", body: `[{"Config":"c"}]`}, {name: "c", link: "large", kind: tar.TypeSymlink}, {name: "c", body: "{}"}})))
+		}, lull.KindInvalid, `holds "c" twice`},
+		{"linked manifest", func(dir string) string {
+			return file(t, dir, "a.tar", string(layerOf(t, []entry{{name: "manifest.json", link: "m", kind: tar.TypeSymlink}, {name: "m", body: `[{"Config":"c"}]`}})))
+		}, lull.KindInvalid, "holds neither manifest.json nor index.json"},
+		{"linked configuration", func(dir string) string {
+			return file(t, dir, "a.tar", string(layerOf(t, []entry{{name: "manifest.json", body: `[{"Config":"c"}]`}, {name: "c", link: "x", kind: tar.TypeLink}, {name: "x", body: "{}"}})))
+		}, lull.KindInvalid, "no configuration of at most 4MB"},
+		{"directories twice", func(dir string) string {
+			return file(t, dir, "a.tar", string(layerOf(t, []entry{{name: "d/"}, {name: "./d/"}, {name: "d/x"}})))
+		}, lull.KindInvalid, "holds neither manifest.json nor index.json"},
 		{"two images", func(dir string) string {
 			one, _ := name.NewTag("one:1")
 			two, _ := name.NewTag("two:2")

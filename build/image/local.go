@@ -20,6 +20,9 @@ import (
 // maxDocument bounds the JSON documents of an image, which are read into memory. Registries refuse more than 4 MB.
 const maxDocument = 4 << 20
 
+// maxEntries bounds the names in the tar file of an image, which are kept. A layer has a handful of them.
+const maxEntries = 10_000
+
 const hintSave = "make an image file with: docker save -o image.tar NAME"
 
 // fromFile reads a tar file: the output of "docker save", or an OCI layout. Both may be compressed as a whole.
@@ -81,7 +84,8 @@ func (i *Image) decompress() error {
 	return nil
 }
 
-// entries returns the sizes of the regular files in the tar file, by clean name.
+// entries returns the sizes of the regular files in the tar file, by clean name, and -1 for what is something else. The
+// library takes the first entry of a name, whatever it is, so there must be no other.
 func (i *Image) entries() (map[string]int64, error) {
 	in, err := i.open()
 	if err != nil {
@@ -90,16 +94,25 @@ func (i *Image) entries() (map[string]int64, error) {
 	sizes := map[string]int64{}
 	for files := tar.NewReader(in); ; {
 		header, err := files.Next()
-		if errors.Is(err, io.EOF) {
+		switch {
+		case errors.Is(err, io.EOF):
 			return sizes, nil
-		}
-		if err != nil {
+		case err != nil:
 			return nil, invalid(hintSave, "%s is not a tar file, or damaged: %s", i.source.Name, err)
+		case header.Typeflag == tar.TypeXGlobalHeader:
+			continue
 		}
-		if header.Typeflag == tar.TypeReg {
-			sizes[path.Clean(header.Name)] = header.Size
+		name, err := archive.Local(header.Name)
+		if err != nil {
+			return nil, err
 		}
-		if len(sizes) > 100_000 {
+		if _, twice := sizes[name]; twice && header.Typeflag != tar.TypeDir {
+			return nil, invalid(hintSave, "%s holds %q twice", i.source.Name, name)
+		}
+		if sizes[name] = -1; header.Typeflag == tar.TypeReg {
+			sizes[name] = header.Size
+		}
+		if len(sizes) > maxEntries {
 			return nil, invalid(hintSave, "%s holds too many files for an image", i.source.Name)
 		}
 	}
@@ -122,7 +135,7 @@ func fromDocker(open tarball.Opener, sizes map[string]int64, source Source) (v1.
 			source.Name, len(images), strings.Join(tags, ", "))
 	}
 	size, found := sizes[path.Clean(images[0].Config)]
-	if !found || size > maxDocument {
+	if !found || size < 0 || size > maxDocument {
 		return nil, invalid(hintSave, "%s has no configuration of at most %s", source.Name, lull.Size(maxDocument))
 	}
 	image, err := tarball.Image(open, nil)
