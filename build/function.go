@@ -155,9 +155,10 @@ func (j *job) unzip(name, dir string) error {
 		if !filepath.IsLocal(entry.Name) {
 			return invalid("", "%s holds a file %q, which would lie outside of it", name, entry.Name)
 		}
-		if left -= lull.Size(entry.UncompressedSize64); left < 0 {
+		if entry.UncompressedSize64 > uint64(left) { // the header may say anything, also what is no lull.Size
 			return tooLarge("has more than %s in %s", j.limits.resources.Disk, name)
 		}
+		left -= lull.Size(entry.UncompressedSize64)
 		if err := j.unzipEntry(entry, path.Join(dir, entry.Name)); err != nil {
 			return fmt.Errorf("unpack %s: %s: %w", name, entry.Name, err)
 		}

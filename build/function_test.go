@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -140,6 +141,22 @@ func TestLayerCannotLeaveItsPlace(t *testing.T) {
 				t.Errorf("%v was written outside", left)
 			}
 		})
+	}
+}
+
+// TestLayerIsBounded: sizes beyond 2^63 are not taken for negative ones, which would leave more room than before.
+func TestLayerIsBounded(t *testing.T) {
+	for name, size := range map[string]uint64{"huge/": math.MaxUint64 - 1<<40, "huge": math.MaxUint64 - 1<<40, "large": 5 << 30} {
+		var packed bytes.Buffer
+		w := zip.NewWriter(&packed)
+		_, err := w.CreateRaw(&zip.FileHeader{Name: name, UncompressedSize64: size})
+		check(t, err)
+		check(t, w.Close())
+		src := functionApp(t, "provided.al2023", "", map[string]string{"bootstrap": "", "layer.zip": packed.String()})
+		src.Manifest.Function.Layers = []string{"layer.zip"}
+		if _, err := newBench(t).Build(t.Context(), src, io.Discard); lull.KindOf(err) != lull.KindTooLarge {
+			t.Errorf("%s of %d bytes: %v", name, size, err)
+		}
 	}
 }
 
