@@ -131,7 +131,8 @@ func redirectWith(w http.ResponseWriter, to string, status int) {
 	w.WriteHeader(status)
 }
 
-// redirect reports whether a rule has answered. One that leads where the client is already does not.
+// redirect reports whether a rule has answered. One that leads where the client is already does not, and whether a path has
+// a slash at its end is for the files to say: a rule that wants it otherwise would send the client back and forth.
 func (s *site) redirect(w http.ResponseWriter, r *http.Request, rule *rule, p string) bool {
 	values, ok := rule.match(p)
 	if !ok {
@@ -148,7 +149,7 @@ func (s *site) redirect(w http.ResponseWriter, r *http.Request, rule *rule, p st
 		return true
 	}
 	target, err := url.Parse(to)
-	if err != nil || target.Host == "" && target.Path == r.URL.Path {
+	if err != nil || target.Host == "" && strings.Trim(cleaned(target.Path), "/") == strings.Trim(p, "/") {
 		return false
 	}
 	if target.RawQuery == "" {

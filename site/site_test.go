@@ -308,6 +308,31 @@ func TestRewriteToAnotherHost(t *testing.T) {
 	}
 }
 
+// TestRulesAboutTheFinalSlash: the files decide on it, so that no client is sent in a circle.
+func TestRulesAboutTheFinalSlash(t *testing.T) {
+	f := serve(t, tree(t, files), lull.Static{Fallback: "/index.html", Redirects: []lull.Redirect{
+		{From: "/docs/", To: "/docs"}, {From: "/about", To: "/about/"}, {From: "/v1.2", To: "/v1.2/."}, {From: "/app/:page/", To: "/app/:page?x=1"},
+		{From: "/moved", To: "/docs/"},
+	}})
+	for _, test := range []struct {
+		target string
+		status int
+		want   string
+	}{
+		{"/docs", 301, "/docs/"}, {"/docs/", 200, "docs"}, {"/docs//", 301, "/docs/"}, {"/about", 200, "about"}, {"/about/", 301, "/about"},
+		{"/v1.2", 301, "/v1.2/"}, {"/v1.2/.", 301, "/v1.2/"}, {"/v1.2/", 200, "version"}, {"/app/x/", 200, "home"}, {"/app/x", 200, "home"},
+		{"/moved/", 302, "/docs/"},
+	} {
+		answer, body := f.ask("GET", test.target)
+		if answer.StatusCode/100 == 3 {
+			body = answer.Header.Get("Location")
+		}
+		if answer.StatusCode != test.status || body != test.want {
+			t.Errorf("%s: %d %q, want %d %q", test.target, answer.StatusCode, body, test.status, test.want)
+		}
+	}
+}
+
 func TestItsOwnPageForWhatIsMissing(t *testing.T) {
 	page := strings.Repeat("nothing here ", 200)
 	f := serve(t, tree(t, map[string]string{"404.html": page}), lull.Static{})
