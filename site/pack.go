@@ -69,7 +69,7 @@ func (s *site) servePacked(w http.ResponseWriter, r *http.Request, f *file, tag 
 		}
 		if beside := s.open(f.name + encoding.suffix); beside != nil {
 			defer beside.Close()
-			serveEncoded(w, r, f, beside, beside.size, tag, encoding.name)
+			serveEncoded(w, r, f, beside, tag, encoding.name)
 			return true
 		}
 	}
@@ -84,18 +84,29 @@ func (s *site) servePacked(w http.ResponseWriter, r *http.Request, f *file, tag 
 		if body == nil {
 			return false
 		}
-		serveEncoded(w, r, f, bytes.NewReader(body), int64(len(body)), tag, encoding.name)
+		serveEncoded(w, r, f, bytes.NewReader(body), tag, encoding.name)
 		return true
 	}
 	return false
 }
 
-func serveEncoded(w http.ResponseWriter, r *http.Request, f *file, body io.ReadSeeker, size int64, tag, encoding string) {
-	header := w.Header()
-	header.Set("Content-Encoding", encoding)
-	header.Set("Content-Length", strconv.FormatInt(size, 10))
-	header.Set("ETag", `"`+tag+"-"+encoding+`"`) // other bytes, another tag
-	http.ServeContent(w, r, "", f.changed, body)
+func serveEncoded(w http.ResponseWriter, r *http.Request, f *file, body io.ReadSeeker, tag, encoding string) {
+	w.Header().Set("ETag", `"`+tag+"-"+encoding+`"`) // other bytes, another tag
+	http.ServeContent(encodedWriter{w, encoding}, r, "", f.changed, body)
+}
+
+// encodedWriter says how a body is packed, if there is one: a condition that failed is answered without. ServeContent sets
+// the length, which it would not if it knew of the encoding.
+type encodedWriter struct {
+	http.ResponseWriter
+	encoding string
+}
+
+func (w encodedWriter) WriteHeader(status int) {
+	if status == http.StatusOK {
+		w.Header().Set("Content-Encoding", w.encoding)
+	}
+	w.ResponseWriter.WriteHeader(status)
 }
 
 // packed keeps packed bodies, so that each is made once: what was used longest ago goes first. The zero value is ready.

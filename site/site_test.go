@@ -192,6 +192,34 @@ func TestConditionsAndRanges(t *testing.T) {
 	}
 }
 
+// TestConditionsOfPacked: an answer without a body says nothing of one, which a client would wait for.
+func TestConditionsOfPacked(t *testing.T) {
+	f := serve(t, tree(t, files), lull.Static{})
+	for _, target := range []string{"/app.js", "/packed.css"} { // packed here, and packed beside it
+		first, _ := f.ask("GET", target, "Accept-Encoding", "gzip, br")
+		encoding, changed := first.Header.Get("Content-Encoding"), first.Header.Get("Last-Modified")
+		if encoding == "" {
+			t.Errorf("%s is not packed", target)
+		}
+		for _, test := range []struct {
+			name, value string
+			status      int
+		}{
+			{"If-Match", `"x"`, 412}, {"If-Unmodified-Since", "Mon, 01 Jan 2001 00:00:00 GMT", 412}, {"If-None-Match", first.Header.Get("Etag"), 304},
+			{"If-Modified-Since", changed, 304}, {"If-Match", first.Header.Get("Etag"), 200}, {"If-None-Match", `"x"`, 200},
+		} {
+			answer, body := f.ask("GET", target, "Accept-Encoding", "gzip, br", test.name, test.value)
+			want := ""
+			if test.status == 200 {
+				want = encoding
+			}
+			if answer.StatusCode != test.status || answer.Header.Get("Content-Encoding") != want || (body != "") != (test.status == 200) {
+				t.Errorf("%s with %s: %s: %v, %d bytes", target, test.name, test.value, answer, len(body))
+			}
+		}
+	}
+}
+
 func TestPacking(t *testing.T) {
 	f := serve(t, tree(t, files), lull.Static{})
 	tags := map[string]string{}
