@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"io"
 	"net/http"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -80,6 +81,10 @@ func (s *site) servePacked(w http.ResponseWriter, r *http.Request, f *file, tag 
 		if encoding.pack == nil || !takes[encoding.name] {
 			continue
 		}
+		if settled(r, f, tag, encoding.name) {
+			serveEncoded(w, r, f, bytes.NewReader(nil), tag, encoding.name)
+			return true
+		}
 		body := s.packed.of(f, encoding.name, encoding.pack)
 		if body == nil {
 			return false
@@ -91,9 +96,30 @@ func (s *site) servePacked(w http.ResponseWriter, r *http.Request, f *file, tag 
 }
 
 func serveEncoded(w http.ResponseWriter, r *http.Request, f *file, body io.ReadSeeker, tag, encoding string) {
-	w.Header().Set("ETag", `"`+tag+"-"+encoding+`"`) // other bytes, another tag
+	w.Header().Set("ETag", tagOf(tag, encoding))
 	http.ServeContent(encodedWriter{w, encoding}, r, "", f.changed, body)
 }
+
+// tagOf is the ETag of a packed file: other bytes, another tag.
+func tagOf(tag, encoding string) string { return `"` + tag + "-" + encoding + `"` }
+
+// settled reports whether the conditions of a request leave no body to be sent. ServeContent, which will judge them, is
+// asked beforehand.
+func settled(r *http.Request, f *file, tag, encoding string) bool {
+	p := probe{header: http.Header{"Etag": {tagOf(tag, encoding)}, "Content-Type": {"text/plain"}}}
+	http.ServeContent(&p, r, "", f.changed, bytes.NewReader(nil))
+	return p.status != http.StatusOK
+}
+
+// probe takes an answer for its status.
+type probe struct {
+	header http.Header
+	status int
+}
+
+func (p *probe) Header() http.Header         { return p.header }
+func (p *probe) Write(b []byte) (int, error) { return len(b), nil }
+func (p *probe) WriteHeader(status int)      { p.status = status }
 
 // encodedWriter says how a body is packed, if there is one: a condition that failed is answered without. ServeContent sets
 // the length, which it would not if it knew of the encoding.
@@ -108,6 +134,9 @@ func (w encodedWriter) WriteHeader(status int) {
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
+
+// packers are the places for files that are being packed, of all sites: half of the processors are for everything else.
+var packers = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
 
 // packed keeps packed bodies, so that each is made once: what was used longest ago goes first. The zero value is ready.
 type packed struct {
@@ -132,7 +161,7 @@ type packedBody struct {
 // overhead is what an entry costs besides its body, roughly.
 const overhead = 256
 
-// of returns a file packed, nil if that does not help.
+// of returns a file packed, nil if that does not help or there is no place for packing it now.
 func (p *packed) of(f *file, encoding string, pack func(io.Writer) (io.WriteCloser, error)) []byte {
 	k := packedKey{f.key, encoding}
 	p.mu.Lock()
@@ -141,6 +170,12 @@ func (p *packed) of(f *file, encoding string, pack func(io.Writer) (io.WriteClos
 	}
 	body := p.bodies[k]
 	if body == nil {
+		select {
+		case packers <- struct{}{}: // given back by whoever packs
+		default:
+			p.mu.Unlock()
+			return nil
+		}
 		body = &packedBody{}
 		p.bodies[k] = body
 	}
@@ -148,6 +183,7 @@ func (p *packed) of(f *file, encoding string, pack func(io.Writer) (io.WriteClos
 	body.used = p.clock
 	p.mu.Unlock()
 	body.once.Do(func() {
+		defer func() { <-packers }()
 		body.data = packFile(f, pack)
 		p.account(k, body)
 	})

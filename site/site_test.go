@@ -220,6 +220,58 @@ func TestConditionsOfPacked(t *testing.T) {
 	}
 }
 
+// TestPackingIsNotForNothing: what the client has is not packed for it.
+func TestPackingIsNotForNothing(t *testing.T) {
+	handler := newSite(t, tree(t, files), lull.Static{})
+	ask := func(method string, fields ...string) *httptest.ResponseRecorder {
+		request := httptest.NewRequest(method, "/app.js", nil)
+		for i := 0; i < len(fields); i += 2 {
+			request.Header.Set(fields[i], fields[i+1])
+		}
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, request)
+		return w
+	}
+	plain := ask("GET")
+	tag, changed := plain.Header().Get("Etag"), plain.Header().Get("Last-Modified")
+	for _, method := range []string{"GET", "HEAD"} {
+		for _, condition := range [][2]string{{"If-None-Match", `"x", ` + strings.TrimSuffix(tag, `"`) + `-gzip"`}, {"If-None-Match", "*"}, {"If-Modified-Since", changed}} {
+			answer := ask(method, "Accept-Encoding", "gzip", condition[0], condition[1])
+			if answer.Code != http.StatusNotModified || answer.Header().Get("Etag") != strings.TrimSuffix(tag, `"`)+`-gzip"` {
+				t.Errorf("%s with %v: %d %v", method, condition, answer.Code, answer.Header())
+			}
+		}
+	}
+	if n := len(handler.(*site).packed.bodies); n != 0 {
+		t.Errorf("%d files were packed", n)
+	}
+}
+
+// TestPackersAreFew: where no more may be packed at once, a file is served as it is.
+func TestPackersAreFew(t *testing.T) {
+	f := serve(t, tree(t, files), lull.Static{})
+	packs := func(target, want string) {
+		t.Helper()
+		answer, body := f.ask("GET", target, "Accept-Encoding", "gzip")
+		if got := answer.Header.Get("Content-Encoding"); got != want || want == "" && body != script || answer.Header.Get("Vary") == "" {
+			t.Errorf("%s: %v, %d bytes", target, answer, len(body))
+		}
+	}
+	packs("/app.js", "gzip")
+	for range cap(packers) {
+		packers <- struct{}{}
+	}
+	packs("/app.js", "gzip") // was packed before
+	packs("/app.deadbee1.js", "")
+	for range cap(packers) {
+		<-packers
+	}
+	packs("/app.deadbee1.js", "gzip")
+	if len(packers) != 0 {
+		t.Errorf("%d places are not given back", len(packers))
+	}
+}
+
 func TestPacking(t *testing.T) {
 	f := serve(t, tree(t, files), lull.Static{})
 	tags := map[string]string{}
