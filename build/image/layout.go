@@ -116,9 +116,12 @@ func (c *layoutCopy) layers(image v1.Image, source Source) error {
 
 // file copies one file, unless it has been copied.
 func (c *layoutCopy) file(name string, most int64) error {
-	for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
-		if info, err := c.from.Lstat(dir); err != nil || !info.IsDir() {
-			return fmt.Errorf("%s is not a directory", dir)
+	for i := range name {
+		if name[i] != '/' {
+			continue
+		}
+		if info, err := c.from.Lstat(name[:i]); err != nil || !info.IsDir() {
+			return fmt.Errorf("%s is not a directory", name[:i])
 		}
 	}
 	info, err := c.from.Lstat(name)
