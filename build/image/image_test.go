@@ -177,7 +177,7 @@ func TestLayersThatMeanHarm(t *testing.T) {
 func TestLayersForgetHeaders(t *testing.T) {
 	var data bytes.Buffer
 	out := tar.NewWriter(&data)
-	for i := range 32 {
+	for i := range 16 {
 		check(t, out.WriteHeader(&tar.Header{Name: fmt.Sprintf("ü%d/", i), Typeflag: tar.TypeDir, Mode: 0o700,
 			PAXRecords: map[string]string{"LULL.note": strings.Repeat("x", 1_000_000)}}))
 	}
