@@ -63,9 +63,44 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Allow", allowed)
 		w.WriteHeader(http.StatusNoContent)
 	default:
+		if s.leadAway(w, r) {
+			return
+		}
 		w.Header().Set("Allow", allowed)
 		plain(w, http.StatusMethodNotAllowed)
 	}
+}
+
+// leadAway sends a request that is none for a file where a rule says, as /api/* may lead to another host. It reports
+// whether one does.
+func (s *site) leadAway(w http.ResponseWriter, r *http.Request) bool {
+	p := r.URL.Path
+	if len(p) > maxPath || strings.ContainsRune(p, 0) {
+		return false
+	}
+	clean := cleaned(p)
+	away := func(rules []rule) bool {
+		for i := range rules {
+			if rules[i].status == http.StatusOK {
+				if _, ok := rules[i].match(clean); ok { // a file's place
+					return false
+				}
+			} else if s.redirect(w, r, &rules[i], clean) {
+				return true
+			}
+		}
+		return false
+	}
+	if away(s.redirects) {
+		return true
+	}
+	if f, moved := s.find(clean); f != nil || moved != "" {
+		if f != nil {
+			f.Close()
+		}
+		return false
+	}
+	return away(s.rewrites)
 }
 
 func (s *site) answer(w http.ResponseWriter, r *http.Request) {

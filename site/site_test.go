@@ -386,6 +386,13 @@ func TestRewriteToAnotherHost(t *testing.T) {
 			t.Errorf("%s: %d %q, want %d %q", test.target, answer.StatusCode, got, test.status, test.want)
 		}
 	}
+	for target, want := range map[string]string{"/api/x?q=1": "307 https://old.example.com/api/x?q=1", "/small.css": "405 ", "/users/7": "405 ",
+		"/blog/x": "302 /docs/", "/docs": "405 "} {
+		answer, _ := f.ask("POST", target)
+		if got := fmt.Sprint(answer.StatusCode, " ", answer.Header.Get("Location")); got != want {
+			t.Errorf("POST %s: %s, want %s", target, got, want)
+		}
+	}
 }
 
 // TestRulesAboutTheFinalSlash: the files decide on it, so that no client is sent in a circle.
