@@ -219,8 +219,8 @@ func (n *Node) forget(a *app) {
 
 // end ends everything of an app that has been forgotten. Exchanges may go on for as long as grace.
 func (n *Node) end(a *app, grace time.Duration) {
-	n.schedules.Remove(a.name)
 	n.events.Forget(a.name)
+	n.schedules.Remove(a.name)
 	n.sockets.CloseApp(a.name)
 	a.fleet.Close(grace)
 	n.endLocal(a, grace)

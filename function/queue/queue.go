@@ -72,19 +72,6 @@ type Queue struct {
 	apps map[string]*line
 }
 
-// line is the events of one app.
-type line struct {
-	waiting []*entry // by the time they were accepted
-	busy    int      // being delivered
-	buried  []store.Event
-}
-
-type entry struct {
-	store.Event
-	delivering bool
-	pause      time.Duration // the last one for want of a place
-}
-
 // Open takes up the events that the store has and begins to deliver. The caller must Close it.
 func Open(ctx context.Context, config Config) (*Queue, error) {
 	if config.Log == nil {
@@ -99,7 +86,7 @@ func Open(ctx context.Context, config Config) (*Queue, error) {
 	for _, event := range events {
 		l := q.line(event.App)
 		if event.Buried.IsZero() {
-			l.waiting = append(l.waiting, &entry{Event: event})
+			l.add(&entry{Event: event})
 		} else {
 			l.buried = append(l.buried, event)
 		}
@@ -115,29 +102,62 @@ func (q *Queue) Close() {
 	q.work.Wait()
 }
 
-// Add takes an event and returns its id. Once it has returned the event will not be lost.
+// Add takes an event; id is new, or "". Once it has returned the event will not be lost. Errors are the store's, and of kind
+// not-found if there is no such app.
 func (q *Queue) Add(ctx context.Context, app, id string, payload store.Payload) error {
-	now := time.Now()
+	now := time.Now().UTC()
 	if id == "" {
 		id = strings.ToLower(rand.Text())
 	}
-	event := store.Event{App: app, ID: id, Accepted: now.UTC(), Due: now.UTC()}
-	if err := q.config.Store.AddEvent(ctx, event, payload); err != nil {
+	e := &entry{Event: store.Event{App: app, ID: id, Accepted: now, Due: now}}
+	if err := q.admit(e); err != nil {
 		return err
 	}
-	q.mu.Lock()
-	l := q.line(app)
-	l.waiting = append(l.waiting, &entry{Event: event})
-	q.mu.Unlock()
-	q.wake()
+	if err := q.config.Store.AddEvent(ctx, e.Event, payload); err != nil {
+		return err
+	}
+	if !q.put(e) {
+		return cmp.Or(q.config.Store.RemoveEvent(context.WithoutCancel(ctx), app, id), noApp(app))
+	}
 	return nil
 }
 
-// Forget drops the events of an app that was removed, from memory: the store has dropped its own.
+// admit finds the line of an event that is about to be stored.
+func (q *Queue) admit(e *entry) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if _, exists := q.config.Settings(e.App); !exists {
+		return noApp(e.App)
+	}
+	e.line = q.line(e.App)
+	return nil
+}
+
+func noApp(app string) error {
+	return &lull.Error{Kind: lull.KindNotFound, Message: fmt.Sprintf("there is no app %q", app)}
+}
+
+// put has an event, which is stored, wait in its line. It reports false if the app was removed meanwhile.
+func (q *Queue) put(e *entry) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if e.line.removed {
+		return false
+	}
+	e.line.add(e)
+	q.wake()
+	return true
+}
+
+// Forget drops the events of an app that was removed, from memory: the store has dropped its own. Deliveries under way end as
+// they may, and leave nothing behind.
 func (q *Queue) Forget(app string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	delete(q.apps, app)
+	if l := q.apps[app]; l != nil {
+		l.removed = true
+		delete(q.apps, app)
+	}
 }
 
 // Status is an event as the queue has it.
@@ -149,20 +169,26 @@ type Status struct {
 // List returns the events of an app: its dead letters, the oldest first, and then those that wait or are being delivered, by
 // the time they were accepted.
 func (q *Queue) List(app string) []Status {
+	buried, waiting := q.copies(app)
+	slices.SortFunc(waiting, func(a, b Status) int { return byAcceptance(&a.Event, &b.Event) })
+	return append(buried, waiting...)
+}
+
+// copies returns the dead letters of an app, and its other events in no order.
+func (q *Queue) copies(app string) (buried, waiting []Status) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	l := q.apps[app]
 	if l == nil {
-		return nil
+		return nil, nil
 	}
-	var all []Status
 	for _, event := range l.buried {
-		all = append(all, Status{Event: event})
+		buried = append(buried, Status{Event: event})
 	}
-	for _, e := range l.waiting {
-		all = append(all, Status{Event: e.Event, Delivering: e.delivering})
+	for _, e := range l.entries {
+		waiting = append(waiting, Status{Event: e.Event, Delivering: e.delivering})
 	}
-	return all
+	return buried, waiting
 }
 
 // Payload returns what an event carries.
@@ -177,16 +203,16 @@ func (q *Queue) Retry(ctx context.Context, app, id string) error {
 		return err
 	}
 	now := time.Now().UTC()
-	again := e.Event
+	again := &entry{Event: e.Event, line: e.line}
 	again.Due = now
 	if !again.Buried.IsZero() {
 		again.Accepted, again.Attempts, again.Buried, again.LastErr = now, 0, time.Time{}, ""
 	}
-	if err := q.config.Store.UpdateEvent(ctx, again); err != nil {
+	if err := q.record(ctx, again); err != nil {
 		q.give(e)
 		return err
 	}
-	q.give(&entry{Event: again})
+	q.give(again)
 	return nil
 }
 
@@ -209,45 +235,41 @@ func (q *Queue) claim(app, id string) (*entry, error) {
 	defer q.mu.Unlock()
 	l := q.apps[app]
 	if l == nil {
-		l = &line{}
+		l = newLine()
 	}
 	if i := slices.IndexFunc(l.buried, func(event store.Event) bool { return event.ID == id }); i >= 0 {
-		e := &entry{Event: l.buried[i]}
+		e := &entry{Event: l.buried[i], line: l}
 		l.buried = slices.Delete(l.buried, i, i+1)
 		return e, nil
 	}
-	i := slices.IndexFunc(l.waiting, func(e *entry) bool { return e.ID == id })
+	e := l.entries[id]
 	switch {
-	case i < 0:
+	case e == nil:
 		return nil, &lull.Error{Kind: lull.KindNotFound, Message: fmt.Sprintf("%s has no event %s", app, id)}
-	case l.waiting[i].delivering:
+	case e.delivering:
 		return nil, &lull.Error{Kind: lull.KindConflict, Message: fmt.Sprintf("event %s is just being delivered", id)}
 	}
-	e := l.waiting[i]
-	l.waiting = slices.Delete(l.waiting, i, i+1)
+	l.drop(e)
 	return e, nil
 }
 
 // give puts an event where it belongs, after claim.
 func (q *Queue) give(e *entry) {
-	q.mu.Lock()
-	l := q.line(e.App)
 	if e.Buried.IsZero() {
-		l.waiting = append(l.waiting, e)
-		slices.SortStableFunc(l.waiting, func(a, b *entry) int { return a.Accepted.Compare(b.Accepted) })
-	} else {
-		l.buried = append(l.buried, e.Event)
-		slices.SortStableFunc(l.buried, func(a, b store.Event) int { return a.Buried.Compare(b.Buried) })
+		q.put(e)
+		return
 	}
-	q.mu.Unlock()
-	q.wake()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	e.line.buried = append(e.line.buried, e.Event)
+	slices.SortStableFunc(e.line.buried, func(a, b store.Event) int { return a.Buried.Compare(b.Buried) })
 }
 
 // line returns the events of an app. q.mu is held, or q is not known to anybody yet.
 func (q *Queue) line(app string) *line {
 	l := q.apps[app]
 	if l == nil {
-		l = &line{}
+		l = newLine()
 		q.apps[app] = l
 	}
 	return l
@@ -282,20 +304,16 @@ func (q *Queue) begin(now time.Time) (next time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for app, l := range q.apps {
-		settings, ok := q.config.Settings(app)
-		for _, e := range l.waiting {
-			switch {
-			case e.delivering:
-			case e.Due.After(now):
-				if next.IsZero() || e.Due.Before(next) {
-					next = e.Due
+		settings, exists := q.config.Settings(app)
+		for len(l.waiting) > 0 && (!exists || l.busy < max(settings.AtOnce, 1)) {
+			if due := l.waiting[0].Due; due.After(now) {
+				if next.IsZero() || due.Before(next) {
+					next = due
 				}
-			case ok && l.busy >= max(settings.AtOnce, 1):
-			default:
-				e.delivering = true
-				l.busy++
-				q.work.Go(func() { q.deliver(e, settings, ok) })
+				break
 			}
+			e := l.take()
+			q.work.Go(func() { q.deliver(e, settings, exists) })
 		}
 	}
 	return next
@@ -320,6 +338,9 @@ func (q *Queue) deliver(e *entry, settings Settings, exists bool) {
 	}
 	if q.ctx.Err() != nil {
 		return // it stays as it is, for the next Open
+	}
+	if q.removed(e) {
+		return // with its app
 	}
 	switch kind := lull.KindOf(err); {
 	case err == nil && failed == "":
@@ -356,9 +377,8 @@ func (q *Queue) failed(e *entry, settings Settings, why string) {
 func (q *Queue) later(e *entry, due time.Time, why string) {
 	q.mu.Lock()
 	e.Due, e.LastErr = due.UTC(), shorten(why)
-	event := e.Event
 	q.mu.Unlock()
-	if err := q.config.Store.UpdateEvent(context.WithoutCancel(q.ctx), event); err != nil {
+	if err := q.record(context.WithoutCancel(q.ctx), e); err != nil {
 		q.config.Log.Error("attempt at an event not recorded", "app", e.App, "event", e.ID, "error", err)
 	}
 	q.settle(e, false)
@@ -378,26 +398,25 @@ func (q *Queue) bury(e *entry, why string) {
 	q.config.Log.Warn("event given up", "app", e.App, "event", e.ID, "attempts", e.Attempts, "why", why)
 	q.mu.Lock()
 	e.LastErr, e.Buried = shorten(why), time.Now().UTC()
-	event := e.Event
 	q.mu.Unlock()
 	ctx := context.WithoutCancel(q.ctx)
-	if err := q.config.Store.UpdateEvent(ctx, event); err != nil {
+	if err := q.record(ctx, e); err != nil {
 		q.config.Log.Error("dead letter not recorded", "app", e.App, "event", e.ID, "error", err)
 	}
-	q.settle(e, true)
-	for _, old := range q.keepBuried(event) {
+	for _, old := range q.keep(e) {
 		if err := q.config.Store.RemoveEvent(ctx, old.App, old.ID); err != nil {
 			q.config.Log.Error("old dead letter not removed", "app", old.App, "event", old.ID, "error", err)
 		}
 	}
 }
 
-// keepBuried adds a dead letter and returns those that are too many now.
-func (q *Queue) keepBuried(event store.Event) (old []store.Event) {
+// keep ends the last delivery of an event, which is a dead letter now, and returns those that are too many with it.
+func (q *Queue) keep(e *entry) (old []store.Event) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	l := q.line(event.App)
-	l.buried = append(l.buried, event)
+	l := e.line
+	l.settle(e, true)
+	l.buried = append(l.buried, e.Event)
 	if over := len(l.buried) - mostBuried; over > 0 {
 		old = slices.Clone(l.buried[:over])
 		l.buried = slices.Delete(l.buried, 0, over)
@@ -405,19 +424,28 @@ func (q *Queue) keepBuried(event store.Event) (old []store.Event) {
 	return old
 }
 
-// settle ends a delivery; the event stays in its line unless it is over.
+// record stores what has become of an event, unless its app was removed meanwhile.
+func (q *Queue) record(ctx context.Context, e *entry) error {
+	q.mu.Lock()
+	event, removed := e.Event, e.line.removed
+	q.mu.Unlock()
+	if removed {
+		return nil
+	}
+	return q.config.Store.UpdateEvent(ctx, event)
+}
+
+func (q *Queue) removed(e *entry) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return e.line.removed
+}
+
+// settle ends a delivery; the event waits again unless it is over.
 func (q *Queue) settle(e *entry, over bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	e.delivering = false
-	l := q.apps[e.App]
-	if l == nil {
-		return // the app was removed
-	}
-	l.busy--
-	if over {
-		l.waiting = slices.DeleteFunc(l.waiting, func(other *entry) bool { return other == e })
-	}
+	e.line.settle(e, over)
 }
 
 // shorten bounds what is kept of an error.
@@ -443,7 +471,7 @@ func (q *Queue) meter(registry prometheus.Registerer) {
 		defer q.mu.Unlock()
 		waiting := 0
 		for _, l := range q.apps {
-			waiting += len(l.waiting)
+			waiting += len(l.entries)
 		}
 		return float64(waiting)
 	}))

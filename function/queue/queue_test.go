@@ -121,7 +121,10 @@ func begin(t *testing.T, s Store, f *function) *Queue {
 	f.began = time.Now()
 	q, err := Open(t.Context(), Config{Store: s, Invoke: f.invoke, Log: slog.New(slog.DiscardHandler),
 		Settings: func(app string) (Settings, bool) {
-			return Settings{Retries: 2, MaxAge: 6 * time.Hour, AtOnce: 2}, app == "shop"
+			if app != "shop" {
+				return Settings{}, false
+			}
+			return Settings{Retries: 2, MaxAge: 6 * time.Hour, AtOnce: 2}, true
 		}})
 	if err != nil {
 		t.Fatal(err)
@@ -149,12 +152,12 @@ func TestRetriesAsOnAWS(t *testing.T) {
 			"crashes": {&lull.Error{Kind: lull.KindCrashed, Message: "it has ended"}, ""},
 			"bad":     {&lull.Error{Kind: lull.KindInvalid, Message: "no JSON"}},
 		}}
+		s.events["orphan"] = store.Event{App: "gone", ID: "orphan", Accepted: time.Now(), Due: time.Now()}
 		q := begin(t, s, f)
 		for _, id := range []string{"well", "once", "never", "crashes", "bad"} {
 			q.mustAdd(t, "shop", id)
 			synctest.Wait()
 		}
-		q.mustAdd(t, "gone", "orphan")
 		pass(time.Hour)
 		want := []string{"well@0s", "once@0s", "never@0s", "crashes@0s", "bad@0s", "once@1m0s", "never@1m0s", "crashes@1m0s", "never@3m0s"}
 		slices.Sort(want)
@@ -281,6 +284,56 @@ func TestOrderAndBound(t *testing.T) {
 			if diff := gocmp.Diff(want, pair); diff != "" {
 				t.Error(diff)
 			}
+		}
+		q.Close()
+	})
+}
+
+// Of an app that was removed nothing is left, and nothing of it comes into the way of the next one of its name.
+func TestRemovedApp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, f := newShelf(), &function{takes: time.Minute, answers: map[string][]any{"old": {&lull.Error{Kind: lull.KindCrashed, Message: "it has ended"}}}}
+		q := begin(t, s, f)
+		q.mustAdd(t, "shop", "old")
+		pass(30 * time.Second)
+		clear(s.events) // as the store does
+		q.Forget("shop")
+		for n := range 4 {
+			q.mustAdd(t, "shop", fmt.Sprintf("e%d", n))
+		}
+		pass(time.Hour)
+		slices.Sort(f.calls)
+		if diff := gocmp.Diff([]string{"e0@30s", "e1@30s", "e2@1m30s", "e3@1m30s", "old@0s"}, f.calls); diff != "" {
+			t.Error(diff)
+		}
+		if list := q.List("shop"); len(list) != 0 || len(s.events) != 0 {
+			t.Errorf("the queue has %+v, the store %v", list, s.events)
+		}
+		if err := q.Add(t.Context(), "gone", "new", store.Payload{}); lull.KindOf(err) != lull.KindNotFound || len(s.events) != 0 {
+			t.Errorf("an event for no app: %v, %v are stored", err, s.events)
+		}
+		q.Close()
+	})
+}
+
+// removing is a shelf whose app is removed while an event is being stored.
+type removing struct {
+	*shelf
+	remove func()
+}
+
+func (r *removing) AddEvent(ctx context.Context, event store.Event, payload store.Payload) error {
+	r.remove()
+	return r.shelf.AddEvent(ctx, event, payload)
+}
+
+func TestRemovedWhileAnEventIsStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &removing{shelf: newShelf()}
+		q := begin(t, s, &function{})
+		s.remove = func() { q.Forget("shop") }
+		if err := q.Add(t.Context(), "shop", "late", store.Payload{}); lull.KindOf(err) != lull.KindNotFound || len(s.events) != 0 {
+			t.Errorf("%v, %v are stored", err, s.events)
 		}
 		q.Close()
 	})
