@@ -200,6 +200,7 @@ func (n *Node) change(ctx context.Context, a *app, rel lull.Release) error {
 		return fmt.Errorf("record that %s is current: %w", rel, err)
 	}
 	n.route(a, rel, files)
+	n.events.Wake()
 	if files != nil {
 		a.fleet.Retire(fmt.Sprintf("release %d, which is files only, replaced it", rel.Number))
 	}

@@ -39,14 +39,18 @@ func (n *Node) enqueue(ctx context.Context, app, id string, payload store.Payloa
 	return n.events.Add(ctx, app, id, payload)
 }
 
-// eventSettings are how the asynchronous events of a function are delivered: no more at a time than it can work at.
+// eventSettings are how the asynchronous events of an app are delivered: no more at a time than it can work at, and none while
+// its current release is no function, as the next one may be.
 func (n *Node) eventSettings(name string) (queue.Settings, bool) {
 	a := n.known(name)
 	if a == nil {
 		return queue.Settings{}, false
 	}
 	m := a.current().Manifest
-	return queue.Settings{Retries: m.Function.Retries, MaxAge: m.Function.MaxAge.Std(), AtOnce: m.Concurrency * m.Scale.Max}, m.IsFunction()
+	if !m.IsFunction() {
+		return queue.Settings{MaxAge: lull.DefaultFunction().MaxAge.Std()}, true
+	}
+	return queue.Settings{Retries: m.Function.Retries, MaxAge: m.Function.MaxAge.Std(), AtOnce: max(m.Concurrency*m.Scale.Max, 1)}, true
 }
 
 // invokeEvent delivers an asynchronous event.

@@ -14,6 +14,7 @@ type line struct {
 	waiting waiting           // those of them that are not being delivered
 	busy    int               // those that are
 	buried  []store.Event     // by the time they were given up
+	held    time.Duration     // age to which they wait while none is delivered; 0: some are
 	removed bool              // the app is gone, and the store has dropped its events: nothing is to be stored of them
 }
 
@@ -23,6 +24,7 @@ type entry struct {
 	line       *line
 	delivering bool
 	pause      time.Duration // the last one for want of a place
+	look       time.Time     // when there is something to do about it, while it waits
 	place      int           // in line.waiting
 }
 
@@ -32,7 +34,32 @@ func newLine() *line { return &line{entries: map[string]*entry{}} }
 func (l *line) add(e *entry) {
 	e.line = l
 	l.entries[e.ID] = e
+	l.wait(e)
+}
+
+func (l *line) wait(e *entry) {
+	e.look = l.next(e)
 	heap.Push(&l.waiting, e)
+}
+
+// next returns when there is something to do about an event: when it is due, or while none is delivered, when it is too old.
+func (l *line) next(e *entry) time.Time {
+	if l.held > 0 {
+		return e.Accepted.Add(l.held)
+	}
+	return e.Due
+}
+
+// hold has all events wait until they are of that age; 0: until they are due.
+func (l *line) hold(age time.Duration) {
+	if l.held == age {
+		return
+	}
+	l.held = age
+	for _, e := range l.waiting {
+		e.look = l.next(e)
+	}
+	heap.Init(&l.waiting)
 }
 
 // drop forgets an event, which must not be being delivered.
@@ -41,7 +68,7 @@ func (l *line) drop(e *entry) {
 	heap.Remove(&l.waiting, e.place)
 }
 
-// take begins a delivery of the event that is due first.
+// take begins a delivery of the event at the top.
 func (l *line) take() *entry {
 	e := heap.Pop(&l.waiting).(*entry)
 	e.delivering = true
@@ -56,7 +83,7 @@ func (l *line) settle(e *entry, over bool) {
 	if over {
 		delete(l.entries, e.ID)
 	} else {
-		heap.Push(&l.waiting, e)
+		l.wait(e)
 	}
 }
 
@@ -65,13 +92,13 @@ func byAcceptance(a, b *store.Event) int {
 	return cmp.Or(a.Accepted.Compare(b.Accepted), cmp.Compare(a.ID, b.ID))
 }
 
-// waiting is a heap: the event that is due first, and of those due at a time the one that was accepted first, is its top.
+// waiting is a heap: the event to be looked at first, and of those of one time the one that was accepted first, is its top.
 type waiting []*entry
 
 func (w waiting) Len() int { return len(w) }
 
 func (w waiting) Less(i, j int) bool {
-	return cmp.Or(w[i].Due.Compare(w[j].Due), byAcceptance(&w[i].Event, &w[j].Event)) < 0
+	return cmp.Or(w[i].look.Compare(w[j].look), byAcceptance(&w[i].Event, &w[j].Event)) < 0
 }
 
 func (w waiting) Swap(i, j int) {

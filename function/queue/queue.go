@@ -4,7 +4,7 @@
 // An event is delivered at least once: a node that is killed while a function works at it delivers it again. The first
 // attempts at the events of one function begin in the order in which they were accepted. As on AWS a function that fails is
 // tried again after one and after two minutes (Function.Retries), and an event for which there is no place waits ever longer,
-// up to five minutes, until it is too old (Function.MaxAge).
+// up to five minutes, until it is too old (Function.MaxAge). So do the events of an app whose current release is no function.
 // https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html
 package queue
 
@@ -45,7 +45,7 @@ type Store interface {
 type Settings struct {
 	Retries int
 	MaxAge  time.Duration
-	AtOnce  int // how many are delivered at a time
+	AtOnce  int // how many are delivered at a time; 0: none, they wait until they are too old
 }
 
 // Config is what a Queue works with.
@@ -53,7 +53,7 @@ type Config struct {
 	Store Store
 	// Invoke delivers an event. failed says that the function answered with an error; err that it may not have been asked.
 	Invoke func(ctx context.Context, app, id string, payload store.Payload) (failed string, err error)
-	// Settings returns those of a function; false if there is none of that name.
+	// Settings returns those of an app; false if there is none of that name. It must not call the Queue.
 	Settings func(app string) (Settings, bool)
 	Log      *slog.Logger
 	Metrics  prometheus.Registerer // may be nil
@@ -145,7 +145,7 @@ func (q *Queue) put(e *entry) bool {
 		return false
 	}
 	e.line.add(e)
-	q.wake()
+	q.Wake()
 	return true
 }
 
@@ -275,7 +275,8 @@ func (q *Queue) line(app string) *line {
 	return l
 }
 
-func (q *Queue) wake() {
+// Wake has the queue look again at what Settings says.
+func (q *Queue) Wake() {
 	select {
 	case q.nudge <- struct{}{}:
 	default:
@@ -305,10 +306,11 @@ func (q *Queue) begin(now time.Time) (next time.Time) {
 	defer q.mu.Unlock()
 	for app, l := range q.apps {
 		settings, exists := q.config.Settings(app)
-		for len(l.waiting) > 0 && (!exists || l.busy < max(settings.AtOnce, 1)) {
-			if due := l.waiting[0].Due; due.After(now) {
-				if next.IsZero() || due.Before(next) {
-					next = due
+		l.hold(settings.held(exists))
+		for len(l.waiting) > 0 && l.busy < max(settings.AtOnce, 1) { // one that is only given up is a delivery as well
+			if look := l.waiting[0].look; look.After(now) {
+				if next.IsZero() || look.Before(next) {
+					next = look
 				}
 				break
 			}
@@ -319,15 +321,23 @@ func (q *Queue) begin(now time.Time) (next time.Time) {
 	return next
 }
 
+// held returns the age to which events wait without being delivered; 0 if they are delivered.
+func (s Settings) held(exists bool) time.Duration {
+	if exists && s.AtOnce == 0 {
+		return s.MaxAge
+	}
+	return 0
+}
+
 // deliver makes one attempt at an event.
 func (q *Queue) deliver(e *entry, settings Settings, exists bool) {
-	defer q.wake()
+	defer q.Wake()
 	now := time.Now()
 	switch {
 	case !exists:
 		q.bury(e, "there is no such function any more")
 		return
-	case now.Sub(e.Accepted) > settings.MaxAge:
+	case now.Sub(e.Accepted) >= settings.MaxAge:
 		q.bury(e, cmp.Or(e.LastErr, "it found no place")+"; it is older than "+lull.Duration(settings.MaxAge).String())
 		return
 	}
@@ -349,6 +359,10 @@ func (q *Queue) deliver(e *entry, settings Settings, exists bool) {
 	case err == nil:
 		q.failed(e, settings, failed)
 	case kind == lull.KindInvalid || kind == lull.KindTooLarge || kind == lull.KindNotFound:
+		if settings, exists = q.config.Settings(e.App); settings.held(exists) > 0 {
+			q.settle(e, false) // it has come upon a release that is no function
+			return
+		}
 		q.bury(e, err.Error())
 	case kind == lull.KindCrashed || kind == lull.KindRefused || kind == lull.KindTimeout: // it may have been asked
 		q.failed(e, settings, err.Error())

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -284,6 +285,79 @@ func TestOrderAndBound(t *testing.T) {
 			if diff := gocmp.Diff(want, pair); diff != "" {
 				t.Error(diff)
 			}
+		}
+		q.Close()
+	})
+}
+
+// The events of an app wait while it is no function, for as long as they may.
+func TestNoFunctionForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, f := newShelf(), &function{began: time.Now(), takes: time.Minute, answers: map[string][]any{
+			"caught": {&lull.Error{Kind: lull.KindInvalid, Message: "it is not a function"}, ""}}}
+		var atOnce atomic.Int64
+		q, err := Open(t.Context(), Config{Store: s, Invoke: f.invoke, Settings: func(string) (Settings, bool) {
+			return Settings{Retries: 2, MaxAge: 6 * time.Hour, AtOnce: int(atOnce.Load())}, true
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		become := func(n int64) { atOnce.Store(n); q.Wake(); synctest.Wait() }
+		become(2)
+		q.mustAdd(t, "shop", "caught") // by a deploy
+		synctest.Wait()
+		become(0)
+		q.mustAdd(t, "shop", "later")
+		pass(time.Hour)
+		if list := q.List("shop"); len(list) != 2 || !list[0].Buried.IsZero() || !list[1].Buried.IsZero() || list[0].Delivering {
+			t.Errorf("%+v", list)
+		}
+		become(2)
+		pass(time.Hour)
+		slices.Sort(f.calls)
+		if diff := gocmp.Diff([]string{"caught@0s", "caught@1h0m0s", "later@1h0m0s"}, f.calls); diff != "" {
+			t.Error(diff)
+		}
+		become(0)
+		q.mustAdd(t, "shop", "never")
+		pass(6*time.Hour - time.Second)
+		if list := q.List("shop"); len(list) != 1 || !list[0].Buried.IsZero() {
+			t.Errorf("%+v", list)
+		}
+		pass(time.Second)
+		if list := q.List("shop"); len(list) != 1 || list[0].Buried.IsZero() || len(f.calls) != 3 {
+			t.Errorf("%+v after %v", list, f.calls)
+		}
+		q.Close()
+	})
+}
+
+// slow is a shelf on which a change takes a second.
+type slow struct {
+	*shelf
+	now, most atomic.Int64
+}
+
+func (s *slow) UpdateEvent(ctx context.Context, event store.Event) error {
+	now := s.now.Add(1)
+	defer s.now.Add(-1)
+	s.most.Store(max(s.most.Load(), now))
+	bubble.Pass(time.Second)
+	return s.shelf.UpdateEvent(ctx, event)
+}
+
+// Events of an app that is not there are given up one after the other, however many there are.
+func TestOrphans(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &slow{shelf: newShelf()}
+		for n := range 5 {
+			id := fmt.Sprintf("e%d", n)
+			s.events[id] = store.Event{App: "gone", ID: id, Accepted: time.Now(), Due: time.Now()}
+		}
+		q := begin(t, s, &function{})
+		pass(time.Minute)
+		if list := q.List("gone"); len(list) != 5 || list[4].Buried.IsZero() || s.most.Load() != 1 {
+			t.Errorf("%+v, %d at a time", list, s.most.Load())
 		}
 		q.Close()
 	})
