@@ -24,6 +24,7 @@ type Event struct {
 	ID       string    `json:"id"`       // letters, digits and hyphens; ids of one app sort in the order in which they were accepted
 	Accepted time.Time `json:"accepted"` //
 	Due      time.Time `json:"due"`      // when it is to be tried next
+	Size     lull.Size `json:"size"`     // of the payload; 0 of an event that an older version stored
 	Attempts int       `json:"attempts"` // that the function has failed
 	LastErr  string    `json:"lastError,omitempty"`
 	Buried   time.Time `json:"buried,omitzero"` // when it was given up; the zero value: it was not
@@ -35,12 +36,15 @@ type Payload struct {
 	ClientContext []byte `json:"clientContext,omitempty"`
 }
 
+// Size returns how large a payload is.
+func (p Payload) Size() lull.Size { return lull.Size(len(p.Event) + len(p.ClientContext)) }
+
 // AddEvent stores a new event. Once it has returned the event is on disk.
 func (s *Store) AddEvent(ctx context.Context, event Event, payload Payload) error {
 	if !lull.ValidName(event.App) || !validID(event.ID) {
 		return fmt.Errorf("add event %q of %q: no such names", event.ID, event.App)
 	}
-	if size := lull.Size(len(payload.Event) + len(payload.ClientContext)); size > MaxEvent {
+	if size := payload.Size(); size > MaxEvent {
 		return &lull.Error{Kind: lull.KindTooLarge, Message: fmt.Sprintf("an asynchronous event of %s is larger than %s", size, MaxEvent)}
 	}
 	if err := s.engine.room(); err != nil {

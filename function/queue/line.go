@@ -5,17 +5,26 @@ import (
 	"container/heap"
 	"time"
 
+	"github.com/lull-dev/lull"
 	"github.com/lull-dev/lull/store"
 )
 
 // line is the events of one app. Queue.mu guards it and its entries.
 type line struct {
 	entries map[string]*entry // that are not done, by id
+	size    lull.Size         // of their payloads
+	storing load              // events that are on their way into the store
 	waiting waiting           // those of them that are not being delivered
 	busy    int               // those that are
 	buried  []store.Event     // by the time they were given up
 	held    time.Duration     // age to which they wait while none is delivered; 0: some are
 	removed bool              // the app is gone, and the store has dropped its events: nothing is to be stored of them
+}
+
+// load is a number of events.
+type load struct {
+	events int
+	size   lull.Size // of their payloads
 }
 
 // entry is an event that is not done.
@@ -30,10 +39,27 @@ type entry struct {
 
 func newLine() *line { return &line{entries: map[string]*entry{}} }
 
+// admit makes room for an event on its way into the store, for which admitted is called when it has arrived or failed to. It
+// reports false if there is none.
+func (l *line) admit(size lull.Size) bool {
+	if len(l.entries)+l.storing.events >= mostEvents || l.size+l.storing.size+size > mostSize {
+		return false
+	}
+	l.storing.events++
+	l.storing.size += size
+	return true
+}
+
+func (l *line) admitted(size lull.Size) {
+	l.storing.events--
+	l.storing.size -= size
+}
+
 // add takes up an event that waits.
 func (l *line) add(e *entry) {
 	e.line = l
 	l.entries[e.ID] = e
+	l.size += e.Size
 	l.wait(e)
 }
 
@@ -64,8 +90,13 @@ func (l *line) hold(age time.Duration) {
 
 // drop forgets an event, which must not be being delivered.
 func (l *line) drop(e *entry) {
-	delete(l.entries, e.ID)
 	heap.Remove(&l.waiting, e.place)
+	l.forget(e)
+}
+
+func (l *line) forget(e *entry) {
+	delete(l.entries, e.ID)
+	l.size -= e.Size
 }
 
 // take begins a delivery of the event at the top.
@@ -81,7 +112,7 @@ func (l *line) settle(e *entry, over bool) {
 	e.delivering = false
 	l.busy--
 	if over {
-		delete(l.entries, e.ID)
+		l.forget(e)
 	} else {
 		l.wait(e)
 	}

@@ -30,6 +30,11 @@ const (
 	firstPause = time.Second     // before an event that found no place is tried again; then twice as long
 	mostPause  = 5 * time.Minute //
 	mostBuried = 1000            // dead letters kept of one app: the newest
+
+	// Of one app that are not done, so that a function that sends itself more events than it can work at does not fill the
+	// disk, which all apps share.
+	mostEvents = 100_000
+	mostSize   = 1 * lull.GB // of payloads
 )
 
 // Store keeps the events. It is *store.Store.
@@ -102,17 +107,18 @@ func (q *Queue) Close() {
 	q.work.Wait()
 }
 
-// Add takes an event; id is new, or "". Once it has returned the event will not be lost. Errors are the store's, and of kind
-// not-found if there is no such app.
+// Add takes an event; id is new, or "". Once it has returned the event will not be lost. Errors are the store's, of kind
+// queue-full if too many events of the app are not done, and of kind not-found if there is no such app.
 func (q *Queue) Add(ctx context.Context, app, id string, payload store.Payload) error {
 	now := time.Now().UTC()
 	if id == "" {
 		id = strings.ToLower(rand.Text())
 	}
-	e := &entry{Event: store.Event{App: app, ID: id, Accepted: now, Due: now}}
+	e := &entry{Event: store.Event{App: app, ID: id, Accepted: now, Due: now, Size: payload.Size()}}
 	if err := q.admit(e); err != nil {
 		return err
 	}
+	defer q.admitted(e)
 	if err := q.config.Store.AddEvent(ctx, e.Event, payload); err != nil {
 		return err
 	}
@@ -122,7 +128,7 @@ func (q *Queue) Add(ctx context.Context, app, id string, payload store.Payload) 
 	return nil
 }
 
-// admit finds the line of an event that is about to be stored.
+// admit finds the line of an event that is about to be stored, and room in it; admitted is to be called after that.
 func (q *Queue) admit(e *entry) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -130,7 +136,18 @@ func (q *Queue) admit(e *entry) error {
 		return noApp(e.App)
 	}
 	e.line = q.line(e.App)
+	if !e.line.admit(e.Size) {
+		return &lull.Error{Kind: lull.KindQueueFull,
+			Message: fmt.Sprintf("%d asynchronous events of %s, with %s, are not done: no more are taken", len(e.line.entries), e.App, e.line.size),
+			Hint:    "send fewer, or let more be worked at: concurrency and scale.max. `lull events` lists them"}
+	}
 	return nil
+}
+
+func (q *Queue) admitted(e *entry) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	e.line.admitted(e.Size)
 }
 
 func noApp(app string) error {

@@ -332,6 +332,61 @@ func TestNoFunctionForAWhile(t *testing.T) {
 	})
 }
 
+// A function that sends itself events without end does not fill the disk.
+func TestEventsOfAnAppAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, f := newShelf(), &function{}
+		settings := func(app string) (Settings, bool) { return Settings{MaxAge: time.Hour}, true }
+		q, err := Open(t.Context(), Config{Store: s, Invoke: f.invoke, Settings: settings})
+		if err != nil {
+			t.Fatal(err)
+		}
+		large := store.Payload{Event: make([]byte, store.MaxEvent)}
+		for range int(mostSize / store.MaxEvent) {
+			if err := q.Add(t.Context(), "shop", "", large); err != nil {
+				t.Fatal(err)
+			}
+		}
+		full := func(app string, payload store.Payload) bool {
+			err := q.Add(t.Context(), app, "", payload)
+			if err != nil && lull.KindOf(err) != lull.KindQueueFull {
+				t.Error(err)
+			}
+			return err != nil
+		}
+		if !full("shop", store.Payload{Event: []byte("1")}) || full("other", large) {
+			t.Error("too much was taken, or what is another app's counted")
+		}
+		q.Close()
+		if q, err = Open(t.Context(), Config{Store: s, Invoke: f.invoke, Settings: settings}); err != nil {
+			t.Fatal(err)
+		}
+		if !full("shop", store.Payload{Event: []byte("1")}) {
+			t.Error("too much was taken after a restart")
+		}
+		if err := q.Remove(t.Context(), "shop", q.List("shop")[0].ID); err != nil {
+			t.Error(err)
+		}
+		if full("shop", large) || !full("shop", large) {
+			t.Error("there is not room for exactly one more")
+		}
+		pass(2 * time.Hour) // all are given up
+		if full("shop", large) {
+			t.Error("what was given up counts")
+		}
+		q.Close()
+	})
+	l := newLine()
+	for range mostEvents {
+		if !l.admit(0) {
+			t.Fatal("too few are taken")
+		}
+	}
+	if l.admit(0) {
+		t.Error("too many are taken")
+	}
+}
+
 // slow is a shelf on which a change takes a second.
 type slow struct {
 	*shelf
