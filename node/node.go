@@ -85,7 +85,9 @@ func Open(ctx context.Context, cfg Config) (n *Node, err error) {
 	n = &Node{cfg: cfg, apps: map[string]*app{}, routes: map[string]string{}, failed: make(chan error, 2)}
 	defer func() {
 		if err != nil {
-			n.Close(context.WithoutCancel(ctx))
+			drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Drain)
+			defer cancel()
+			n.Close(drain)
 		}
 	}()
 	if err = n.openState(ctx); err != nil {
@@ -231,8 +233,8 @@ func Run(ctx context.Context, cfg Config, ready func(Info), force <-chan struct{
 	return err
 }
 
-// Close stops accepting, lets exchanges finish until ctx ends, puts all environments on disk and closes everything, in the
-// reverse order of Open. It works on a node that Open could not finish.
+// Close stops accepting, lets what is under way finish until ctx ends, puts all environments on disk and closes everything, in
+// the reverse order of Open. It works on a node that Open could not finish.
 func (n *Node) Close(ctx context.Context) error {
 	var errs []error
 	if n.api != nil {
@@ -241,18 +243,12 @@ func (n *Node) Close(ctx context.Context) error {
 	if n.schedules != nil {
 		n.schedules.Close()
 	}
-	if n.events != nil {
-		n.events.Close()
-	}
+	errs = append(errs, n.drain(ctx))
+	// Only now: functions that were at work may have called it.
 	if n.serviceAPI != nil {
 		errs = append(errs, stopServer(n.serviceAPI))
 	} else if n.services != nil {
 		errs = append(errs, n.services.Close())
-	}
-	if n.gateway != nil {
-		if err := n.gateway.Shutdown(ctx); err != nil && ctx.Err() == nil {
-			errs = append(errs, err)
-		}
 	}
 	n.serving.Wait()
 	if n.sockets != nil {
@@ -269,6 +265,22 @@ func (n *Node) Close(ctx context.Context) error {
 		errs = append(errs, n.store.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// drain begins nothing new in the apps, and lets exchanges and deliveries of events finish until ctx ends.
+func (n *Node) drain(ctx context.Context) error {
+	var work sync.WaitGroup
+	if n.events != nil {
+		work.Go(func() { n.events.Close(ctx) })
+	}
+	defer work.Wait()
+	if n.gateway == nil {
+		return nil
+	}
+	if err := n.gateway.Shutdown(ctx); ctx.Err() == nil {
+		return err
+	}
+	return nil
 }
 
 // stopServer gives API calls a moment: those that follow a log never end by themselves.

@@ -67,8 +67,10 @@ type Config struct {
 // Queue is the asynchronous invocations of a node. Its methods may be called concurrently.
 type Queue struct {
 	config   Config
-	ctx      context.Context
+	ctx      context.Context // of the deliveries
 	cancel   context.CancelFunc
+	open     context.Context // ends when Close begins
+	shut     context.CancelFunc
 	nudge    chan struct{}  // capacity 1: something has changed
 	work     sync.WaitGroup // run, and deliveries; added to by run only
 	attempts *prometheus.CounterVec
@@ -97,14 +99,18 @@ func Open(ctx context.Context, config Config) (*Queue, error) {
 		}
 	}
 	q.ctx, q.cancel = context.WithCancel(context.Background())
+	q.open, q.shut = context.WithCancel(q.ctx)
 	q.work.Go(q.run)
 	return q, nil
 }
 
-// Close stops delivering and waits. Deliveries under way are called off, and made again after the next Open.
-func (q *Queue) Close() {
-	q.cancel()
+// Close begins no more deliveries and waits for those under way. When ctx ends they are called off, and made again after the
+// next Open. Events are taken, and stored, also after it.
+func (q *Queue) Close(ctx context.Context) {
+	q.shut()
+	defer context.AfterFunc(ctx, q.cancel)()
 	q.work.Wait()
+	q.cancel()
 }
 
 // Add takes an event; id is new, or "". Once it has returned the event will not be lost. Errors are the store's, of kind
@@ -306,10 +312,12 @@ func (q *Queue) run() {
 	defer timer.Stop()
 	for {
 		select {
-		case <-q.ctx.Done():
-			return
+		case <-q.open.Done():
 		case <-q.nudge:
 		case <-timer.C:
+		}
+		if q.open.Err() != nil {
+			return
 		}
 		if next := q.begin(time.Now()); !next.IsZero() {
 			timer.Reset(time.Until(next))
@@ -363,7 +371,7 @@ func (q *Queue) deliver(e *entry, settings Settings, exists bool) {
 	if err == nil {
 		failed, err = q.config.Invoke(q.ctx, e.App, e.ID, payload)
 	}
-	if q.ctx.Err() != nil {
+	if err != nil && q.ctx.Err() != nil {
 		return // it stays as it is, for the next Open
 	}
 	if q.removed(e) {

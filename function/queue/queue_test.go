@@ -189,7 +189,7 @@ func TestRetriesAsOnAWS(t *testing.T) {
 		if err := q.Remove(t.Context(), "shop", "never"); lull.KindOf(err) != lull.KindNotFound || len(s.events) != 1 {
 			t.Errorf("%v, %v are stored", err, s.events)
 		}
-		q.Close()
+		q.Close(t.Context())
 	})
 }
 
@@ -210,7 +210,7 @@ func TestNoPlace(t *testing.T) {
 		if len(buried) != 1 || buried[0].Buried.IsZero() || buried[0].ID != "never" || buried[0].Attempts != 0 || len(f.calls) > 100 {
 			t.Errorf("%+v after %d calls", buried, len(f.calls))
 		}
-		q.Close()
+		q.Close(t.Context())
 	})
 }
 
@@ -264,7 +264,7 @@ func TestEventsByHand(t *testing.T) {
 		if payload, err := q.Payload(t.Context(), "shop", "bad"); err != nil || string(payload.Event) != "{}" {
 			t.Errorf("%s %v", payload.Event, err)
 		}
-		q.Close()
+		q.Close(t.Context())
 	})
 }
 
@@ -286,7 +286,7 @@ func TestOrderAndBound(t *testing.T) {
 				t.Error(diff)
 			}
 		}
-		q.Close()
+		q.Close(t.Context())
 	})
 }
 
@@ -328,7 +328,7 @@ func TestNoFunctionForAWhile(t *testing.T) {
 		if list := q.List("shop"); len(list) != 1 || list[0].Buried.IsZero() || len(f.calls) != 3 {
 			t.Errorf("%+v after %v", list, f.calls)
 		}
-		q.Close()
+		q.Close(t.Context())
 	})
 }
 
@@ -357,7 +357,7 @@ func TestEventsOfAnAppAreBounded(t *testing.T) {
 		if !full("shop", store.Payload{Event: []byte("1")}) || full("other", large) {
 			t.Error("too much was taken, or what is another app's counted")
 		}
-		q.Close()
+		q.Close(t.Context())
 		if q, err = Open(t.Context(), Config{Store: s, Invoke: f.invoke, Settings: settings}); err != nil {
 			t.Fatal(err)
 		}
@@ -374,7 +374,7 @@ func TestEventsOfAnAppAreBounded(t *testing.T) {
 		if full("shop", large) {
 			t.Error("what was given up counts")
 		}
-		q.Close()
+		q.Close(t.Context())
 	})
 	l := newLine()
 	for range mostEvents {
@@ -414,7 +414,7 @@ func TestOrphans(t *testing.T) {
 		if list := q.List("gone"); len(list) != 5 || list[4].Buried.IsZero() || s.most.Load() != 1 {
 			t.Errorf("%+v, %d at a time", list, s.most.Load())
 		}
-		q.Close()
+		q.Close(t.Context())
 	})
 }
 
@@ -441,7 +441,7 @@ func TestRemovedApp(t *testing.T) {
 		if err := q.Add(t.Context(), "gone", "new", store.Payload{}); lull.KindOf(err) != lull.KindNotFound || len(s.events) != 0 {
 			t.Errorf("an event for no app: %v, %v are stored", err, s.events)
 		}
-		q.Close()
+		q.Close(t.Context())
 	})
 }
 
@@ -464,7 +464,74 @@ func TestRemovedWhileAnEventIsStored(t *testing.T) {
 		if err := q.Add(t.Context(), "shop", "late", store.Payload{}); lull.KindOf(err) != lull.KindNotFound || len(s.events) != 0 {
 			t.Errorf("%v, %v are stored", err, s.events)
 		}
-		q.Close()
+		q.Close(t.Context())
+	})
+}
+
+// What is being delivered when the queue is closed gets its time, and is not done twice; nothing else begins.
+func TestCloseWaits(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		drain   time.Duration
+		answer  any
+		want    []string
+		closing time.Duration // what Close takes
+	}{
+		{"in time", time.Hour, "", []string{"second"}, time.Minute},
+		{"not in time", time.Second, "", []string{"first", "second"}, time.Second},
+		{"failed in time", time.Hour, "it failed", []string{"first 1", "second"}, time.Minute},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s, f := newShelf(), &function{takes: time.Minute, answers: map[string][]any{"first": {c.answer}}}
+			q, err := Open(t.Context(), Config{Store: s, Invoke: f.invoke, Settings: func(string) (Settings, bool) {
+				return Settings{Retries: 2, MaxAge: time.Hour, AtOnce: 1}, true
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			q.mustAdd(t, "shop", "first")
+			synctest.Wait()
+			q.mustAdd(t, "shop", "second")
+			ctx, cancel := context.WithTimeout(t.Context(), c.drain)
+			defer cancel()
+			began := time.Now()
+			q.Close(ctx)
+			if took := time.Since(began); took != c.closing {
+				t.Errorf("%s: Close took %s", c.name, took)
+			}
+			var left []string
+			for id, event := range s.events {
+				if event.Attempts > 0 {
+					id = fmt.Sprint(id, " ", event.Attempts)
+				}
+				left = append(left, id)
+			}
+			slices.Sort(left)
+			if diff := gocmp.Diff(c.want, left); diff != "" || len(f.calls) != 1 {
+				t.Errorf("%s: %s%d calls", c.name, diff, len(f.calls))
+			}
+		})
+	}
+}
+
+// The function has answered when the delivery is called off: that counts.
+func TestAnswerAtTheLastMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShelf()
+		q, err := Open(t.Context(), Config{Store: s,
+			Invoke:   func(ctx context.Context, _, _ string, _ store.Payload) (string, error) { <-ctx.Done(); return "", nil },
+			Settings: func(string) (Settings, bool) { return Settings{MaxAge: time.Hour, AtOnce: 1}, true }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		q.mustAdd(t, "shop", "last")
+		synctest.Wait()
+		over, cancel := context.WithCancel(t.Context())
+		cancel()
+		q.Close(over)
+		if len(s.events) != 0 {
+			t.Errorf("%v is left", s.events)
+		}
 	})
 }
 
@@ -500,7 +567,9 @@ func TestOverARestart(t *testing.T) {
 			t.Errorf("%s was delivered, want %s", got, want)
 		}
 	}
-	q.Close()
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	q.Close(over)
 	hang = false
 	if q, err = Open(t.Context(), config); err != nil {
 		t.Fatal(err)
@@ -510,7 +579,7 @@ func TestOverARestart(t *testing.T) {
 			t.Errorf("%s was delivered, want %s", got, want)
 		}
 	}
-	q.Close()
+	q.Close(t.Context())
 	select {
 	case id := <-began:
 		t.Errorf("%s was delivered as well", id)
