@@ -52,6 +52,9 @@ func (h *Hub) serve(app string, w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the app takes no WebSocket connections", http.StatusNotFound)
 		return
 	}
+	if !handshake(w, r) {
+		return
+	}
 	c := &connection{hub: h, app: app, id: newID(), ready: make(chan struct{})}
 	c.peer = event.NewPeer(app, c.id, r, time.Now())
 	protocol, ok := c.connect(w, r)
@@ -70,9 +73,11 @@ func (h *Hub) serve(app string, w http.ResponseWriter, r *http.Request) {
 	}
 	defer h.remove(c)
 	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: protocols, InsecureSkipVerify: true})
-	if err != nil {
+	if err != nil { // it has been answered
 		close(c.ready)
-		return // it has been answered
+		h.remove(c)
+		c.disconnected(websocket.StatusAbnormalClosure, "the connection was not opened")
+		return
 	}
 	defer conn.CloseNow()
 	conn.SetReadLimit(int64(settings.MaxMessage))
@@ -86,14 +91,20 @@ func (h *Hub) serve(app string, w http.ResponseWriter, r *http.Request) {
 	c.disconnected(status, reason)
 }
 
-// connect asks the function whether it wants the client. If not, the client has been answered.
+// connect asks the function whether it wants the client, for as long as that is there. If not, the client has been answered.
 func (c *connection) connect(w http.ResponseWriter, r *http.Request) (protocol string, ok bool) {
-	answer, err := c.invoke(c.hub.ctx, c.peer.Connect(r), "WebSocket $connect")
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(c.hub.ctx, cancel)()
+	answer, err := c.invoke(ctx, c.peer.Connect(r), "WebSocket $connect")
 	var result reply
 	if err == nil {
 		result, err = readReply(answer)
 	}
 	switch {
+	case err != nil && ctx.Err() != nil: // nobody reads this if the client has left
+		http.Error(w, "this node is shutting down", http.StatusServiceUnavailable)
+		return "", false
 	case err != nil:
 		status := http.StatusBadGateway
 		if kind := lull.KindOf(err); kind != lull.KindInternal {
