@@ -23,7 +23,7 @@ type Manifest struct {
 	Static      Static            `json:"static,omitzero"`      // files that are served as they are, instead of run
 	Env         map[string]string `json:"env,omitempty"`
 	Concurrency int               `json:"concurrency"` // exchanges in parallel per environment
-	Streams     int               `json:"streams"`     // open streams per environment
+	Streams     int               `json:"streams"`     // open streams per environment; per node where those are the node's
 	Scale       Scale             `json:"scale"`
 	Idle        Idle              `json:"idle"`
 	Stream      Stream            `json:"stream"`

@@ -62,12 +62,13 @@ func (n *Node) locally(a *app, handler http.Handler) {
 	a.local.Replace(handler)
 }
 
-// socketSettings says how the messages of an app's WebSocket clients are routed.
+// socketSettings says how many WebSocket clients an app may have, and how their messages are routed.
 func (n *Node) socketSettings(name string) (socket.Settings, bool) {
 	a := n.known(name)
 	if a == nil {
 		return socket.Settings{}, false
 	}
-	f := a.current().Manifest.Function
-	return socket.Settings{WebSocket: f.WebSocket, MaxMessage: f.Limits.Request}, f.WebSocket.Route != ""
+	m := a.current().Manifest
+	f := m.Function
+	return socket.Settings{WebSocket: f.WebSocket, MaxMessage: f.Limits.Request, Streams: m.Streams}, f.WebSocket.Route != ""
 }

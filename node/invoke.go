@@ -136,12 +136,10 @@ func (n *Node) Function(name string) (function.Target, error) {
 }
 
 // invokeSocket hands an event of a WebSocket connection to its function.
-func (n *Node) invokeSocket(ctx context.Context, in socket.Invocation) (answer []byte, failed string, err error) {
+func (n *Node) invokeSocket(ctx context.Context, in socket.Invocation) (answer io.ReadCloser, failed string, err error) {
 	got, err := n.invoker.Invoke(ctx, function.Invocation{App: in.App, RequestID: in.RequestID, Payload: bytes.NewReader(in.Event), Why: in.Why})
 	if err != nil {
 		return nil, "", err
 	}
-	defer got.Payload.Close()
-	answer, err = io.ReadAll(got.Payload)
-	return answer, got.FunctionError, err
+	return got.Payload, got.FunctionError, nil
 }

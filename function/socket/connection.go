@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -21,6 +23,8 @@ const (
 	sendTime = 10 * time.Second
 	// goneTime is for the function to hear that a client has gone.
 	goneTime = 5 * time.Minute
+	// maxAnswer is for a reply of MaxMessage, and what is around it, in bytes.
+	maxAnswer = 2 << 20
 )
 
 // connection is one client. Its handler reads; anybody may send.
@@ -29,6 +33,8 @@ type connection struct {
 	app    string
 	id     string
 	peer   event.Peer
+	share  *share
+	limit  int64           // of a message, in bytes
 	ready  chan struct{}   // closed when the client has been told that it is connected, or will not be
 	conn   *websocket.Conn // set before ready is closed; nil if it will not be
 	active atomic.Int64    // when something last moved, either way; Unix nanoseconds
@@ -55,7 +61,14 @@ func (h *Hub) serve(app string, w http.ResponseWriter, r *http.Request) {
 	if !handshake(w, r) {
 		return
 	}
-	c := &connection{hub: h, app: app, id: newID(), ready: make(chan struct{})}
+	share := h.join(app, settings.Streams)
+	if share == nil {
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, fmt.Sprintf("the app has as many WebSocket connections as it may have (streams: %d)", settings.Streams), http.StatusServiceUnavailable)
+		return
+	}
+	defer h.part(app, share)
+	c := &connection{hub: h, app: app, id: newID(), share: share, limit: int64(min(settings.MaxMessage, MaxMessage)), ready: make(chan struct{})}
 	c.peer = event.NewPeer(app, c.id, r, time.Now())
 	protocol, ok := c.connect(w, r)
 	if !ok {
@@ -80,7 +93,7 @@ func (h *Hub) serve(app string, w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer conn.CloseNow()
-	conn.SetReadLimit(int64(settings.MaxMessage))
+	conn.SetReadLimit(c.limit)
 	c.touch()
 	c.conn = conn
 	close(c.ready)
@@ -96,7 +109,7 @@ func (c *connection) connect(w http.ResponseWriter, r *http.Request) (protocol s
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(c.hub.ctx, cancel)()
-	answer, err := c.invoke(ctx, c.peer.Connect(r), "WebSocket $connect")
+	answer, err := c.ask(ctx, c.peer.Connect(r), "WebSocket $connect", true)
 	var result reply
 	if err == nil {
 		result, err = readReply(answer)
@@ -128,7 +141,7 @@ func (c *connection) connect(w http.ResponseWriter, r *http.Request) (protocol s
 // read hands the client's messages to the function until the connection ends, and returns how it did.
 func (c *connection) read(settings Settings) (websocket.StatusCode, string) {
 	for {
-		kind, data, err := c.conn.Read(c.hub.ctx)
+		m, err := c.next()
 		if err != nil {
 			var closed websocket.CloseError
 			if errors.As(err, &closed) {
@@ -140,17 +153,18 @@ func (c *connection) read(settings Settings) (websocket.StatusCode, string) {
 		if current, ok := c.hub.config.Settings(c.app); ok {
 			settings = current // it may have been deployed anew
 		}
-		c.message(settings, kind, data)
+		c.message(settings, m)
+		c.done(m)
 	}
 }
 
 // message hands one message over and sends the client what is for it.
-func (c *connection) message(settings Settings, kind websocket.MessageType, data []byte) {
+func (c *connection) message(settings Settings, m message) {
 	route := "$default"
-	if kind == websocket.MessageText {
-		route = event.Route(settings.Route, settings.Routes, data)
+	if m.kind == websocket.MessageText {
+		route = event.Route(settings.Route, settings.Routes, m.data)
 	}
-	answer, err := c.invoke(c.hub.ctx, c.peer.Message(route, data, kind == websocket.MessageBinary), "WebSocket "+route)
+	answer, err := c.ask(c.hub.ctx, c.peer.Message(route, m.data, m.kind == websocket.MessageBinary), "WebSocket "+route, settings.Replies)
 	var result reply
 	if err == nil {
 		result, err = readReply(answer)
@@ -163,7 +177,7 @@ func (c *connection) message(settings Settings, kind websocket.MessageType, data
 		_ = c.send(c.hub.ctx, c.peer.Failure())
 		return
 	}
-	if settings.Replies && len(result.body) > 0 {
+	if len(result.body) > 0 {
 		_ = c.send(c.hub.ctx, result.body) // a client that has gone is noticed by read
 	}
 }
@@ -175,15 +189,29 @@ func (c *connection) disconnected(status websocket.StatusCode, reason string) {
 	}
 	ctx, cancel := context.WithTimeout(c.hub.ctx, goneTime)
 	defer cancel()
-	if _, err := c.invoke(ctx, c.peer.Disconnect(int(status), reason), "WebSocket $disconnect"); err != nil && ctx.Err() == nil {
+	if _, err := c.ask(ctx, c.peer.Disconnect(int(status), reason), "WebSocket $disconnect", false); err != nil && ctx.Err() == nil {
 		c.hub.config.Log.Info("function not told that a client has gone", "app", c.app, "error", err)
 	}
 }
 
-func (c *connection) invoke(ctx context.Context, body []byte, why string) ([]byte, error) {
-	answer, failed, err := c.hub.config.Invoke(ctx, Invocation{App: c.app, RequestID: newID(), Event: body, Why: why})
-	if err == nil && failed != "" {
-		err = &lull.Error{Kind: lull.KindInternal, Message: "the function failed: " + string(answer[:min(len(answer), 500)])}
+// ask hands an event to the function and returns its answer, if that is wanted.
+func (c *connection) ask(ctx context.Context, body []byte, why string, wanted bool) ([]byte, error) {
+	said, failed, err := c.hub.config.Invoke(ctx, Invocation{App: c.app, RequestID: newID(), Event: body, Why: why})
+	if err != nil {
+		return nil, err
+	}
+	defer said.Close()
+	if failed != "" {
+		reason, _ := io.ReadAll(io.LimitReader(said, 500))
+		return nil, &lull.Error{Kind: lull.KindInternal, Message: "the function failed: " + string(reason)}
+	}
+	if !wanted {
+		_, err := io.Copy(io.Discard, said)
+		return nil, err
+	}
+	answer, err := io.ReadAll(io.LimitReader(said, maxAnswer+1))
+	if err == nil && len(answer) > maxAnswer {
+		err = &lull.Error{Kind: lull.KindInternal, Message: fmt.Sprintf("the function's answer is larger than %d bytes", maxAnswer)}
 	}
 	return answer, err
 }

@@ -3,19 +3,22 @@
 // connections are the node's, so a function sleeps between messages, and one that is deployed anew keeps its clients.
 //
 // The events and the API are those of https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api.html,
-// without its limits: 10 minutes of silence, 2 hours, 128 KB a message. Different from there, the messages of one client are
-// handed to the function one after the other, in their order.
+// without its limits of 10 minutes of silence and 2 hours, and with messages of MaxMessage instead of 128 KB. Different from
+// there, the messages of one client are handed to the function one after the other, in their order. Those of all clients of an
+// app that wait for it have a bounded room in memory; what is over waits on the client's side.
 package socket
 
 import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"io"
 	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/coder/websocket"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/lull-dev/lull"
 )
@@ -30,20 +33,28 @@ type Invocation struct {
 
 // Config is what a Hub works with.
 type Config struct {
-	// Invoke hands an event to the function of an app and returns what it answered; failed, if not empty, says that the
-	// function failed. An error means that it may not have been reached.
-	Invoke func(ctx context.Context, in Invocation) (answer []byte, failed string, err error)
-	// Settings says how the current release of an app wants its messages routed, and how large they may be.
+	// Invoke hands an event to the function of an app and returns what it answered, which the caller closes; failed, if not
+	// empty, says that the function failed. An error means that it may not have been reached.
+	Invoke func(ctx context.Context, in Invocation) (answer io.ReadCloser, failed string, err error)
+	// Settings says what the current release of an app wants of its connections; false: that there are none.
 	Settings func(app string) (Settings, bool)
 	Log      *slog.Logger
 
-	Ping time.Duration // between two pings to a silent client, and for its answer; default 60 s
+	Ping time.Duration // between two pings to a silent client, and for its answer or the rest of a message; default 60 s
+	Room lull.Size     // for the messages of an app that its function is not done with, as they came; default 64 MB; more than one message takes
 }
 
 // Settings are what a release says of its connections.
 type Settings struct {
 	lull.WebSocket
-	MaxMessage lull.Size
+	MaxMessage lull.Size // if that is less than MaxMessage
+	Streams    int       // connections that there may be
+}
+
+// share is what the connections of an app have in common.
+type share struct {
+	connections int                 // open, or about to be; guarded by Hub.mu
+	room        *semaphore.Weighted // bytes
 }
 
 // Hub has all connections of a node. Its methods may be called concurrently.
@@ -55,6 +66,7 @@ type Hub struct {
 
 	mu     sync.Mutex // guards what follows
 	open   map[string]*connection
+	shares map[string]*share // by app; of those that have connections
 	closed bool
 }
 
@@ -66,7 +78,10 @@ func New(config Config) *Hub {
 	if config.Ping == 0 {
 		config.Ping = time.Minute
 	}
-	h := &Hub{config: config, open: map[string]*connection{}}
+	if config.Room == 0 {
+		config.Room = 64 * lull.MB
+	}
+	h := &Hub{config: config, open: map[string]*connection{}, shares: map[string]*share{}}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	return h
 }
@@ -184,6 +199,30 @@ func (h *Hub) enter() bool {
 	}
 	h.work.Add(1)
 	return true
+}
+
+// join counts a connection that is about to open, which ends with part. It returns nil if the app has as many as it may.
+func (h *Hub) join(app string, most int) *share {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := h.shares[app]
+	switch {
+	case s == nil:
+		s = &share{room: semaphore.NewWeighted(int64(h.config.Room))}
+		h.shares[app] = s
+	case s.connections >= most:
+		return nil
+	}
+	s.connections++
+	return s
+}
+
+func (h *Hub) part(app string, s *share) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s.connections--; s.connections == 0 {
+		delete(h.shares, app)
+	}
 }
 
 func (h *Hub) add(c *connection) bool {

@@ -1,14 +1,17 @@
 package socket
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,7 +28,7 @@ type function struct {
 	seen   chan events.APIGatewayWebsocketProxyRequest
 }
 
-func (f *function) invoke(_ context.Context, in Invocation) ([]byte, string, error) {
+func (f *function) invoke(_ context.Context, in Invocation) (io.ReadCloser, string, error) {
 	var event events.APIGatewayWebsocketProxyRequest
 	if err := json.Unmarshal(in.Event, &event); err != nil {
 		return nil, "", err
@@ -35,10 +38,10 @@ func (f *function) invoke(_ context.Context, in Invocation) ([]byte, string, err
 	answer := f.answer
 	f.mu.Unlock()
 	if answer == nil {
-		return []byte(`{"statusCode": 200}`), "", nil
+		return io.NopCloser(strings.NewReader(`{"statusCode": 200}`)), "", nil
 	}
 	body, failed, err := answer(event)
-	return []byte(body), failed, err
+	return io.NopCloser(strings.NewReader(body)), failed, err
 }
 
 // next returns the next event, which must be of this kind.
@@ -59,12 +62,22 @@ func (f *function) next(t *testing.T, kind, route string) events.APIGatewayWebso
 // open serves a hub. When the test ends nothing of it may be left.
 func open(t *testing.T, f *function, settings Settings) (*Hub, string) {
 	t.Helper()
+	return openWith(t, f, settings, Config{Ping: 20 * time.Second})
+}
+
+func openWith(t *testing.T, f *function, settings Settings, config Config) (*Hub, string) {
+	t.Helper()
 	goroutines := runtime.NumGoroutine()
 	f.seen = make(chan events.APIGatewayWebsocketProxyRequest, 100)
 	if settings.MaxMessage == 0 {
-		settings.MaxMessage = lull.MB
+		settings.MaxMessage = 16 * lull.MB
 	}
-	h := New(Config{Invoke: f.invoke, Settings: func(app string) (Settings, bool) { return settings, app == "chat" }, Ping: 20 * time.Second})
+	if settings.Streams == 0 {
+		settings.Streams = 100
+	}
+	config.Invoke = f.invoke
+	config.Settings = func(app string) (Settings, bool) { return settings, app == "chat" }
+	h := New(config)
 	server := httptest.NewServer(h.Handler("chat"))
 	t.Cleanup(func() {
 		h.Close()
@@ -223,13 +236,13 @@ func TestConnectionDoesNotComeAbout(t *testing.T) {
 func TestClientLeavesBeforeItIsConnected(t *testing.T) {
 	asked, over := make(chan struct{}), make(chan struct{})
 	h := New(Config{
-		Invoke: func(ctx context.Context, _ Invocation) ([]byte, string, error) {
+		Invoke: func(ctx context.Context, _ Invocation) (io.ReadCloser, string, error) {
 			close(asked)
 			<-ctx.Done()
 			close(over)
 			return nil, "", ctx.Err()
 		},
-		Settings: func(string) (Settings, bool) { return Settings{}, true },
+		Settings: func(string) (Settings, bool) { return Settings{Streams: 1}, true },
 	})
 	server := httptest.NewServer(h.Handler("chat"))
 	defer server.Close()
@@ -326,6 +339,162 @@ func TestMessageOverTheLimit(t *testing.T) {
 		t.Errorf("closed with %v", err)
 	}
 	f.next(t, "DISCONNECT", "$disconnect")
+}
+
+func TestLargestMessage(t *testing.T) {
+	f := &function{}
+	_, url := open(t, f, Settings{WebSocket: lull.WebSocket{Route: "$default"}})
+	conn := dial(t, url, nil)
+	f.next(t, "CONNECT", "$connect")
+	for _, size := range []int{0, smallMessage - 1, smallMessage, smallMessage + 1, int(MaxMessage)} {
+		if err := conn.Write(t.Context(), websocket.MessageText, bytes.Repeat([]byte("x"), size)); err != nil {
+			t.Fatal(err)
+		}
+		if event := f.next(t, "MESSAGE", "$default"); len(event.Body) != size {
+			t.Errorf("%d bytes of %d", len(event.Body), size)
+		}
+	}
+	if err := conn.Write(t.Context(), websocket.MessageText, make([]byte, MaxMessage+1)); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := conn.Read(t.Context()); websocket.CloseStatus(err) != websocket.StatusMessageTooBig {
+		t.Errorf("closed with %v", err)
+	}
+	f.next(t, "DISCONNECT", "$disconnect")
+}
+
+// A message that has begun must come to its end, as there is no room for others meanwhile.
+func TestMessageWithoutEnd(t *testing.T) {
+	f := &function{}
+	const size = 100_000
+	h, url := openWith(t, f, Settings{WebSocket: lull.WebSocket{Route: "$default"}, MaxMessage: size}, Config{Ping: 250 * time.Millisecond, Room: 3 * size / 2})
+	for range 3 { // each takes more than half of the room
+		conn := dial(t, url, nil)
+		go conn.Read(t.Context()) // answers pings; ends with the connection
+		f.next(t, "CONNECT", "$connect")
+		w, err := conn.Writer(t.Context(), websocket.MessageBinary)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(make([]byte, size/2)); err != nil {
+			t.Fatal(err)
+		}
+		f.next(t, "DISCONNECT", "$disconnect")
+	}
+	if h.Count("chat") != 0 {
+		t.Errorf("%d connections", h.Count("chat"))
+	}
+}
+
+// What is over the room of an app waits on the clients' side, and all of it gets its turn.
+func TestRoomForMessages(t *testing.T) {
+	var running, most atomic.Int64
+	goOn := make(chan struct{})
+	f := &function{answer: func(event events.APIGatewayWebsocketProxyRequest) (string, string, error) {
+		if event.RequestContext.EventType == "MESSAGE" {
+			most.Store(max(most.Load(), running.Add(1)))
+			select {
+			case <-goOn:
+			case <-t.Context().Done():
+			}
+			running.Add(-1)
+		}
+		return "", "", nil
+	}}
+	const size = 100_000
+	h, url := openWith(t, f, Settings{WebSocket: lull.WebSocket{Route: "$default"}, MaxMessage: size}, Config{Ping: time.Minute, Room: 3 * size})
+	conns := make([]*websocket.Conn, 5)
+	for i := range conns {
+		conns[i] = dial(t, url, nil)
+		f.next(t, "CONNECT", "$connect")
+	}
+	for _, conn := range conns {
+		go conn.Write(t.Context(), websocket.MessageText, bytes.Repeat([]byte("x"), size)) // ends when it is read, or with the connection
+	}
+	h.mu.Lock()
+	room := h.shares["chat"].room
+	h.mu.Unlock()
+	wait(t, "a client that waits for room", func() bool { // while one does nobody else gets any
+		free := room.TryAcquire(1)
+		if free {
+			room.Release(1)
+		}
+		return !free
+	})
+	close(goOn)
+	for range conns {
+		f.next(t, "MESSAGE", "$default")
+	}
+	if most.Load() > 2 {
+		t.Errorf("%d messages were there at a time", most.Load())
+	}
+	wait(t, "all of the room", func() bool { return room.TryAcquire(3 * size) })
+	room.Release(3 * size)
+}
+
+// wait waits until something is there.
+func wait(t *testing.T, what string, there func() bool) {
+	t.Helper()
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for deadline := time.Now().Add(10 * time.Second); !there(); <-again.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("there is not %s", what)
+		}
+	}
+}
+
+func TestConnectionsOverTheLimit(t *testing.T) {
+	f := &function{}
+	_, url := open(t, f, Settings{WebSocket: lull.WebSocket{Route: "$default"}, Streams: 1})
+	first := dial(t, url, nil)
+	f.next(t, "CONNECT", "$connect")
+	_, resp, err := websocket.Dial(t.Context(), url, nil)
+	if err == nil || resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("answered %+v, %v", resp, err)
+	}
+	first.CloseNow()
+	f.next(t, "DISCONNECT", "$disconnect")
+	wait(t, "a place for the next", func() bool {
+		conn, _, err := websocket.Dial(t.Context(), url, nil)
+		if err == nil {
+			conn.CloseNow()
+		}
+		return err == nil
+	})
+	f.next(t, "CONNECT", "$connect")
+}
+
+// What nobody needs of an answer is not kept, and what is too large for a reply is none.
+func TestLargeAnswers(t *testing.T) {
+	large := `{"statusCode": 200, "body": "` + strings.Repeat("x", maxAnswer) + `"}`
+	for _, replies := range []bool{false, true} {
+		f := &function{answer: func(event events.APIGatewayWebsocketProxyRequest) (string, string, error) {
+			if event.RequestContext.EventType == "MESSAGE" {
+				return large, "", nil
+			}
+			return "", "", nil
+		}}
+		h, url := open(t, f, Settings{WebSocket: lull.WebSocket{Route: "$default", Replies: replies}})
+		conn := dial(t, url, nil)
+		id := f.next(t, "CONNECT", "$connect").RequestContext.ConnectionID
+		for range 2 { // of which the second comes after the first is done with
+			if err := conn.Write(t.Context(), websocket.MessageText, []byte("hi")); err != nil {
+				t.Fatal(err)
+			}
+			f.next(t, "MESSAGE", "$default")
+		}
+		want := "Internal server error"
+		if !replies {
+			want = "hello"
+			if err := h.Post(t.Context(), "chat", id, []byte(want)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := hear(t, conn); !strings.Contains(got, want) {
+			t.Errorf("replies %v: heard %.100q", replies, got)
+		}
+	}
 }
 
 func TestDeleteAndCloseApp(t *testing.T) {
