@@ -48,8 +48,8 @@ func echo(_ context.Context, req *http.Request) (*http.Response, error) {
 func newAPI(t *testing.T, f functions) *API {
 	t.Helper()
 	sockets := socket.New(socket.Config{
-		Invoke:   func(context.Context, socket.Invocation) ([]byte, string, error) { return nil, "", nil },
-		Settings: func(string) (socket.Settings, bool) { return socket.Settings{MaxMessage: lull.KB}, true },
+		Invoke:   func(context.Context, socket.Invocation) (io.ReadCloser, string, error) { return http.NoBody, "", nil },
+		Settings: func(string) (socket.Settings, bool) { return socket.Settings{MaxMessage: lull.KB, Streams: 10}, true },
 	})
 	t.Cleanup(sockets.Close)
 	return &API{Config: Config{Token: token, Functions: f, Invoker: &function.Invoker{Functions: f}, Sockets: sockets, Log: slog.New(slog.DiscardHandler)}}
@@ -60,7 +60,7 @@ func connect(t *testing.T, a *API, app string) string {
 	t.Helper()
 	ids := make(chan string, 10)
 	config := socket.Config{
-		Invoke: func(_ context.Context, in socket.Invocation) ([]byte, string, error) {
+		Invoke: func(_ context.Context, in socket.Invocation) (io.ReadCloser, string, error) {
 			var said struct {
 				Context struct {
 					ID string `json:"connectionId"`
@@ -68,9 +68,9 @@ func connect(t *testing.T, a *API, app string) string {
 			}
 			err := json.Unmarshal(in.Event, &said)
 			ids <- said.Context.ID
-			return nil, "", err
+			return http.NoBody, "", err
 		},
-		Settings: func(string) (socket.Settings, bool) { return socket.Settings{MaxMessage: lull.KB}, true },
+		Settings: func(string) (socket.Settings, bool) { return socket.Settings{MaxMessage: lull.KB, Streams: 10}, true },
 	}
 	a.Sockets = socket.New(config)
 	server := httptest.NewServer(a.Sockets.Handler(app))

@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/coder/websocket"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/lull-dev/lull"
 	"github.com/lull-dev/lull/function/event"
@@ -27,17 +28,19 @@ const (
 	maxAnswer = 2 << 20
 )
 
-// connection is one client. Its handler reads; anybody may send.
+// connection is one client. A goroutine reads, its handler hands over what that has read; anybody may send.
 type connection struct {
 	hub    *Hub
 	app    string
 	id     string
 	peer   event.Peer
 	share  *share
-	limit  int64           // of a message, in bytes
-	ready  chan struct{}   // closed when the client has been told that it is connected, or will not be
-	conn   *websocket.Conn // set before ready is closed; nil if it will not be
-	active atomic.Int64    // when something last moved, either way; Unix nanoseconds
+	own    *semaphore.Weighted // bytes of its messages that are not done with
+	limit  int64               // of a message, in bytes
+	ready  chan struct{}       // closed when the client has been told that it is connected, or will not be
+	conn   *websocket.Conn     // set before ready is closed; nil if it will not be
+	active atomic.Int64        // when something last moved, either way; Unix nanoseconds
+	deaf   atomic.Int64        // odd while nobody reads, as there is no room for more; changes when that does
 }
 
 // Handler serves the WebSocket clients of an app. Only requests for an upgrade belong here.
@@ -69,6 +72,7 @@ func (h *Hub) serve(app string, w http.ResponseWriter, r *http.Request) {
 	}
 	defer h.part(app, share)
 	c := &connection{hub: h, app: app, id: newID(), share: share, limit: int64(min(settings.MaxMessage, MaxMessage)), ready: make(chan struct{})}
+	c.own = semaphore.NewWeighted(clientLargest * (perMessage + c.limit))
 	c.peer = event.NewPeer(app, c.id, r, time.Now())
 	protocol, ok := c.connect(w, r)
 	if !ok {
@@ -97,11 +101,20 @@ func (h *Hub) serve(app string, w http.ResponseWriter, r *http.Request) {
 	c.touch()
 	c.conn = conn
 	close(c.ready)
-	stop := c.watch()
-	status, reason := c.read(settings)
-	stop()
-	h.remove(c)
-	c.disconnected(status, reason)
+	c.disconnected(c.live(settings))
+}
+
+// live is the connection's life once it is open. It returns how that ended.
+func (c *connection) live(settings Settings) (status websocket.StatusCode, reason string) {
+	messages := make(chan message, clientMessages)
+	go func() { // ends with the connection, and closes messages then; handle waits for it
+		defer close(messages)
+		defer c.hub.remove(c)
+		defer c.watch()()
+		status, reason = c.read(messages)
+	}()
+	c.handle(settings, messages)
+	return status, reason
 }
 
 // connect asks the function whether it wants the client, for as long as that is there. If not, the client has been answered.
@@ -138,8 +151,9 @@ func (c *connection) connect(w http.ResponseWriter, r *http.Request) (protocol s
 	return "", true
 }
 
-// read hands the client's messages to the function until the connection ends, and returns how it did.
-func (c *connection) read(settings Settings) (websocket.StatusCode, string) {
+// read passes the client's messages on until the connection ends, and returns how it did. What the function is slow with must
+// not keep it from reading: only so are pings answered, and answers to pings heard.
+func (c *connection) read(messages chan<- message) (websocket.StatusCode, string) {
 	for {
 		m, err := c.next()
 		if err != nil {
@@ -150,10 +164,21 @@ func (c *connection) read(settings Settings) (websocket.StatusCode, string) {
 			return websocket.StatusAbnormalClosure, "the connection broke"
 		}
 		c.touch()
+		c.deaf.Add(1)
+		messages <- m // handle takes all of them
+		c.deaf.Add(1)
+	}
+}
+
+// handle hands the client's messages to the function, one at a time, until there are no more to come.
+func (c *connection) handle(settings Settings, messages <-chan message) {
+	for m := range messages {
 		if current, ok := c.hub.config.Settings(c.app); ok {
 			settings = current // it may have been deployed anew
 		}
-		c.message(settings, m)
+		if c.hub.ctx.Err() == nil {
+			c.message(settings, m)
+		}
 		c.done(m)
 	}
 }
@@ -233,7 +258,8 @@ func (c *connection) send(ctx context.Context, data []byte) error {
 	return nil
 }
 
-// watch pings the client when nothing moves, and ends the connection if it does not answer. stop ends that and waits.
+// watch pings the client when nothing moves, and ends the connection if it does not answer, unless nobody would have heard
+// that. stop ends it and waits.
 func (c *connection) watch() (stop func()) {
 	ctx, cancel := context.WithCancel(c.hub.ctx)
 	ended := make(chan struct{})
@@ -247,13 +273,14 @@ func (c *connection) watch() (stop func()) {
 				return
 			case <-ticker.C:
 			}
-			if time.Since(time.Unix(0, c.active.Load())) < c.hub.config.Ping {
+			deaf := c.deaf.Load()
+			if deaf%2 == 1 || time.Since(time.Unix(0, c.active.Load())) < c.hub.config.Ping {
 				continue
 			}
 			patience, cancel := context.WithTimeout(ctx, c.hub.config.Ping)
 			err := c.conn.Ping(patience)
 			cancel()
-			if err != nil && ctx.Err() == nil {
+			if err != nil && ctx.Err() == nil && c.deaf.Load() == deaf {
 				c.conn.CloseNow()
 				return
 			}

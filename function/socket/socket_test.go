@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -440,6 +441,111 @@ func wait(t *testing.T, what string, there func() bool) {
 	for deadline := time.Now().Add(10 * time.Second); !there(); <-again.C {
 		if time.Now().After(deadline) {
 			t.Fatalf("there is not %s", what)
+		}
+	}
+}
+
+// A function that works at a message does not keep the node from hearing the client, nor from being heard.
+func TestClientLivesWhileTheFunctionWorks(t *testing.T) {
+	goOn := make(chan struct{})
+	_, url := openWith(t, held(t, goOn), Settings{WebSocket: lull.WebSocket{Route: "$default", Replies: true}}, Config{Ping: time.Second})
+	conn, pinged := dialPinged(t, url)
+	heard := make(chan string, 1)
+	go func() { // ends with the reply, or the connection
+		_, data, err := conn.Read(t.Context())
+		heard <- fmt.Sprint(string(data), err)
+	}()
+	if err := conn.Write(t.Context(), websocket.MessageText, []byte("hi")); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := conn.Ping(ctx); err != nil {
+		t.Fatal(err)
+	}
+	pinged(3)
+	close(goOn)
+	if got := <-heard; got != "hi<nil>" {
+		t.Errorf("heard %q", got)
+	}
+}
+
+// A client that is ahead of the function is made to wait, and is not taken for one that has gone.
+func TestClientAheadOfTheFunction(t *testing.T) {
+	for name, c := range map[string]struct {
+		messages, size int
+		deaf           int64 // four times for each message that has its place, and when the next one waits
+	}{
+		"many":  {clientMessages + 3, 10, 4*(clientMessages+1) + 3},
+		"large": {4, 70_000, 4*2 + 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			goOn := make(chan struct{})
+			h, url := openWith(t, held(t, goOn), Settings{WebSocket: lull.WebSocket{Route: "$default", Replies: true}, MaxMessage: 100_000}, Config{Ping: time.Second})
+			conn := dial(t, url, nil)
+			conn.SetReadLimit(-1)
+			text := func(n int) string { return strings.Repeat(string(rune('a'+n)), c.size) }
+			go func() { // ends when all is read, or with the connection
+				for n := range c.messages {
+					conn.Write(t.Context(), websocket.MessageText, []byte(text(n)))
+				}
+			}()
+			replies := make(chan string, c.messages)
+			go func() { // ends with the connection
+				for {
+					_, data, err := conn.Read(t.Context())
+					if err != nil {
+						close(replies)
+						return
+					}
+					replies <- string(data)
+				}
+			}()
+			first := h.all()[0]
+			wait(t, "the point where nobody reads", func() bool { return first.deaf.Load() == c.deaf })
+			other, pinged := dialPinged(t, url)
+			go other.Read(t.Context()) // ends with the connection
+			pinged(3)                  // the time in which the first would have been cut off
+			close(goOn)
+			for n := range c.messages {
+				if got := <-replies; got != text(n) {
+					t.Fatalf("heard %d bytes of %.1q as number %d", len(got), got, n)
+				}
+			}
+		})
+	}
+}
+
+// held is a function that answers a message with what it says, and not before goOn is closed.
+func held(t *testing.T, goOn <-chan struct{}) *function {
+	return &function{answer: func(event events.APIGatewayWebsocketProxyRequest) (string, string, error) {
+		if event.RequestContext.EventType != "MESSAGE" {
+			return "", "", nil
+		}
+		select {
+		case <-goOn:
+		case <-t.Context().Done():
+		}
+		return `{"statusCode": 200, "body": "` + event.Body + `"}`, "", nil
+	}}
+}
+
+// dialPinged is dial for a client of which one can wait until it has got so many pings.
+func dialPinged(t *testing.T, url string) (conn *websocket.Conn, pinged func(times int)) {
+	t.Helper()
+	pings := make(chan struct{}, 1000)
+	conn = dial(t, url, &websocket.DialOptions{OnPingReceived: func(context.Context, []byte) bool {
+		pings <- struct{}{}
+		return true
+	}})
+	return conn, func(times int) {
+		t.Helper()
+		for range times {
+			select {
+			case <-pings:
+			case <-time.After(10 * time.Second):
+				t.Fatal("not pinged")
+			}
 		}
 	}
 }
