@@ -240,9 +240,6 @@ func (n *Node) Close(ctx context.Context) error {
 	if n.api != nil {
 		errs = append(errs, stopServer(n.api))
 	}
-	if n.schedules != nil {
-		n.schedules.Close()
-	}
 	errs = append(errs, n.drain(ctx))
 	// Only now: functions that were at work may have called it.
 	if n.serviceAPI != nil {
@@ -267,9 +264,12 @@ func (n *Node) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// drain begins nothing new in the apps, and lets exchanges and deliveries of events finish until ctx ends.
+// drain begins nothing new in the apps, and lets exchanges, calls of schedules and deliveries of events finish until ctx ends.
 func (n *Node) drain(ctx context.Context) error {
 	var work sync.WaitGroup
+	if n.schedules != nil {
+		work.Go(func() { n.schedules.Close(ctx) })
+	}
 	if n.events != nil {
 		work.Go(func() { n.events.Close(ctx) })
 	}

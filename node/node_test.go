@@ -3,10 +3,13 @@ package node_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -36,9 +39,14 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler)
 
 func openNode(t *testing.T, data string) *node.Node {
 	t.Helper()
+	return openNodeWith(t, data, t.Output())
+}
+
+func openNodeWith(t *testing.T, data string, log io.Writer) *node.Node {
+	t.Helper()
 	n, err := node.Open(t.Context(), node.Config{
 		Data: data, HTTP: "127.0.0.1:0", API: "127.0.0.1:0", Sandbox: "process",
-		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Log: slog.New(slog.NewTextHandler(log, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -191,6 +199,57 @@ func TestUnfinishedDeployIsRemovedAtTheNextStart(t *testing.T) {
 		t.Fatalf("deploy after it: %+v, %v", got, err)
 	}
 	expect(t, n, 200, "whole")
+}
+
+// caller is a server whose answer to a POST is that of another one.
+const caller = `
+import http.server, os, urllib.request
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.send_response(urllib.request.urlopen("%s").status)
+        self.end_headers()
+http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+`
+
+// A call of a schedule that is under way when the node ends gets its time, as exchanges do.
+func TestCloseLetsScheduledCallsFinish(t *testing.T) {
+	began, finish := make(chan struct{}), make(chan struct{})
+	far := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { close(began); <-finish }))
+	defer far.Close()
+	data := t.TempDir()
+	n := openNode(t, data)
+	if _, err := deploy(t, n, map[string]string{"server.py": fmt.Sprintf(caller, far.URL),
+		"lull.yaml": "run: python3 server.py\nschedules: [{name: report, cron: '@yearly'}]\n"}); err != nil {
+		t.Fatal(err)
+	}
+	closeNode(t, n)
+	s, err := store.Open(t.Context(), filepath.Join(data, "store"), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.Mark(t.Context(), "hello", "report", time.Now().AddDate(-2, 0, 0)), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+
+	var log bytes.Buffer
+	n = openNodeWith(t, data, io.MultiWriter(t.Output(), &log)) // which makes the call that was missed
+	<-began
+	idle, err := net.Dial("tcp", n.Info().HTTP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer idle.Close()
+	if _, err := io.WriteString(idle, "GET / HTTP/1.1\r\nHost: nobody.localhost\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	go func() { // once the node shuts its front door, which ends the idle connection
+		_, _ = io.Copy(io.Discard, idle)
+		close(finish)
+	}()
+	closeNode(t, n)
+	if !strings.Contains(log.String(), "scheduled call done") {
+		t.Error("the call was not finished")
+	}
 }
 
 func TestRemoveDeletesEverything(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -156,7 +157,7 @@ func TestEachDueTimeOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		made.want(t)
-		r.Close()
+		r.Close(t.Context())
 
 		// The node is away for three hours: the last due time of each is served, once.
 		bubble.Pass(3*time.Hour + 4*time.Minute)
@@ -169,7 +170,7 @@ func TestEachDueTimeOnce(t *testing.T) {
 			if list := r.List("app"); len(list) != 2 || list[0].Result == "" && list[0].Next.IsZero() {
 				t.Errorf("status is %+v", list)
 			}
-			r.Close()
+			r.Close(t.Context())
 		}
 		if len(made.made) != 2 {
 			t.Errorf("calls after the node was away: %v", made.made)
@@ -185,7 +186,7 @@ func TestEachDueTimeOnce(t *testing.T) {
 		r.Remove("app")
 		bubble.Pass(2 * time.Hour)
 		made.want(t)
-		r.Close()
+		r.Close(t.Context())
 	})
 }
 
@@ -202,8 +203,87 @@ func TestLongCallLetsDueTimesPass(t *testing.T) {
 		if got := r.List("app")[0].Result; got != "too slow" && got != "" {
 			t.Errorf("result is %q", got)
 		}
-		r.Close()
+		r.Close(t.Context())
 	})
+}
+
+// lasting is a call of a length; it counts those that were cut short.
+func lasting(length time.Duration, cut *atomic.Int64) func(context.Context) error {
+	return func(ctx context.Context) error {
+		timer := time.NewTimer(length)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			cut.Add(1)
+		}
+		return ctx.Err()
+	}
+}
+
+func TestCallsGoOnOverADeploy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var cut atomic.Int64
+		made := &calls{do: lasting(25*time.Minute, &cut)}
+		r := New(Config{Marks: &memory{marks: map[string]time.Time{}}, Do: made.take})
+		set := func(schedules ...lull.Schedule) {
+			t.Helper()
+			if err := r.Set(t.Context(), "app", schedules); err != nil {
+				t.Fatal(err)
+			}
+		}
+		same := lull.Schedule{Name: "same", Cron: "10,40 * * * *"}
+		set(same, lull.Schedule{Name: "other", Cron: "11,41 * * * *"}, lull.Schedule{Name: "gone", Cron: "12,42 * * * *"}, lull.Schedule{Name: "idle", Cron: "59 * * * *"})
+		bubble.Pass(15 * time.Minute)
+		set(lull.Schedule{Name: "idle", Cron: "20 * * * *"}, same, lull.Schedule{Name: "other", Cron: "50 * * * *"})
+		bubble.Pass(51 * time.Minute)
+		made.want(t, "same 00:10", "other 00:11", "gone 00:12", "idle 00:20", "same 00:40", "other 00:50")
+		var results []string
+		for _, s := range r.List("app") {
+			results = append(results, s.Name+" "+s.Result+" "+s.Next.UTC().Format("15:04"))
+		}
+		if diff := cmp.Diff([]string{"idle ok 01:20", "same ok 01:10", "other  01:50"}, results); diff != "" || cut.Load() != 0 {
+			t.Errorf("%s%d calls were cut", diff, cut.Load())
+		}
+
+		began := time.Now() // at 01:06
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		r.Close(ctx)
+		if took := time.Since(began); took != 9*time.Minute || cut.Load() != 0 {
+			t.Errorf("Close took %s, %d calls were cut", took, cut.Load())
+		}
+		made.want(t)
+	})
+}
+
+func TestCallsAreCut(t *testing.T) {
+	for name, end := range map[string]func(ctx context.Context, r *Runner){
+		"the end of a drain": func(ctx context.Context, r *Runner) { r.Close(ctx) },
+		"a removal":          func(_ context.Context, r *Runner) { bubble.Pass(time.Minute); r.Remove("app") },
+		"a removal after a deploy": func(ctx context.Context, r *Runner) {
+			_ = r.Set(ctx, "app", nil)
+			bubble.Pass(time.Minute)
+			r.Remove("app")
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var cut atomic.Int64
+			r := New(Config{Marks: &memory{marks: map[string]time.Time{}}, Do: (&calls{do: lasting(time.Hour, &cut)}).take})
+			if err := r.Set(t.Context(), "app", []lull.Schedule{{Cron: "10 * * * *"}}); err != nil {
+				t.Fatal(err)
+			}
+			bubble.Pass(11 * time.Minute)
+			began := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			end(ctx, r)
+			if took := time.Since(began); took != time.Minute || cut.Load() != 1 {
+				t.Errorf("%s took %s and cut %d calls", name, took, cut.Load())
+			}
+			r.Close(t.Context())
+		})
+	}
 }
 
 // What cannot be recorded is not done: it might be done twice.
@@ -222,6 +302,6 @@ func TestNoCallWithoutMark(t *testing.T) {
 		if got := r.List("app")[0].Result; got != "no room on the disk" {
 			t.Errorf("result is %q", got)
 		}
-		r.Close()
+		r.Close(t.Context())
 	})
 }
