@@ -72,6 +72,7 @@ type exchange struct {
 	place    fleet.Place
 	env      *environment
 	begun    bool // the answer's head is with the client: nothing else can be answered any more
+	again    bool // the request is sent for the second time
 	last     bool // the client's connection cannot be used again
 	endless  bool // the answer has no declared length; set before answered
 	events   bool // it is a text/event-stream
@@ -119,18 +120,19 @@ func (x *exchange) run() error {
 	if x.req.Upgrade != nil {
 		x.dialect = dialectOfTarget(x.req.Target)
 	}
-	for try := 0; ; try++ {
-		l, err := x.reach(flt, try > 0)
+	for {
+		l, err := x.reach(flt, x.again)
 		if err != nil {
 			return x.explain(nil, err)
 		}
 		err = x.over(l)
-		again := try == 0 && x.replayable(l, err)
+		again := !x.again && (err == errNotBegun || x.replayable(l, err))
 		err = x.explain(l, err)
 		x.leave(l, err)
 		if !again {
 			return err
 		}
+		x.again = true
 		x.g.metrics.retries.Inc()
 	}
 }
@@ -209,6 +211,8 @@ func (x *exchange) hear(l *link) error {
 			return x.change(l)
 		case status < 200:
 			err = x.from.interim(&l.head)
+		case status == 503 && x.notBegun(l):
+			return errNotBegun
 		default:
 			return x.relay(l)
 		}

@@ -265,6 +265,45 @@ func TestKeptConnectionThatIsDead(t *testing.T) {
 	}
 }
 
+// TestRequestThatTheAppHasNotBegun is sent again, once, over another connection, if all of it is here.
+func TestRequestThatTheAppHasNotBegun(t *testing.T) {
+	var refusals atomic.Int64 // that are left
+	d := openRaw(t, Config{}, func(conn net.Conn, in *bufio.Reader) {
+		request, err := http.ReadRequest(in)
+		if err != nil {
+			return
+		}
+		body, _ := io.ReadAll(request.Body)
+		if refusals.Add(-1) >= 0 {
+			io.WriteString(conn, "HTTP/1.1 503 Service Unavailable\r\nLull-Error: not-begun\r\nRetry-After: 1\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbusy")
+			return
+		}
+		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len(body), body)
+	})
+	for _, c := range []struct {
+		refusals int64
+		body     io.Reader
+		status   int
+		want     string
+		dials    int64
+	}{
+		{1, strings.NewReader("small"), 200, "small", 2},
+		{1, http.NoBody, 200, "", 2},
+		{2, strings.NewReader("small"), 503, "busy", 2},
+		{1, strings.NewReader(strings.Repeat("x", 1<<20)), 503, "busy", 1},
+	} {
+		refusals.Store(c.refusals)
+		before := d.env.dials.Load()
+		answer, body := d.do(d.client(), newRequest(t, "POST", "http://app.test/", c.body))
+		if answer.StatusCode != c.status || body != c.want || answer.Header.Get("Lull-Error") != "" {
+			t.Errorf("%+v: answer is %v %q", c, answer, body)
+		}
+		if got := d.env.dials.Load() - before; got != c.dials {
+			t.Errorf("%+v: dialled %d times", c, got)
+		}
+	}
+}
+
 // TestRequestThatKillsItsEnvironment: a GET over a kept connection of which the app dies is not sent to a second
 // environment, which would die of it as well. The end of the connection is here before the news of the environment's.
 func TestRequestThatKillsItsEnvironment(t *testing.T) {

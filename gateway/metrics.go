@@ -73,7 +73,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		connections: gauge("connections", "Open client connections."),
 		turnedAway:  counter("connections_turned_away_total", "Client connections over the limit."),
 		links:       gauge("links", "Open connections to apps."),
-		retries:     counter("retries_total", "Requests sent again because a kept connection turned out to be closed."),
+		retries:     counter("retries_total", "Requests sent again because a kept connection turned out to be closed, or a function had not begun with them."),
 		cut:         counter("cut_total", "Answers that were cut because the app went away in the middle."),
 		refused:     counter("requests_refused_total", "Requests that were malformed or over a limit."),
 		bytesIn:     bytes.WithLabelValues("in"),

@@ -126,6 +126,16 @@ func (x *exchange) replayable(l *link, err error) bool {
 		!x.hasEnded() // else it may be this very request that the app died of
 }
 
+// errNotBegun is for a request that is sent again: nobody gets to see it.
+var errNotBegun = &lull.Error{Kind: lull.KindStarting, Message: "The app has not begun with this request."}
+
+// notBegun reports whether the answer says that the app has not begun with the request, and it can be sent again, whatever it
+// asks for. A function's client says so when its process ends and requests wait for their turn.
+func (x *exchange) notBegun(l *link) bool {
+	return !x.again && x.sending == nil && (x.req.Length == 0 || x.inline != nil) &&
+		string(http1.Value(l.head.Fields, http1.LullError)) == "not-begun"
+}
+
 // explain turns the error that ended the exchange into what is said about it.
 func (x *exchange) explain(l *link, err error) error {
 	if err == nil {

@@ -209,6 +209,7 @@ const failing = `
 		if (act === "/never") await new Promise(() => setTimeout(() => {}, 60000));
 		if (act === "/empty") await new Promise(() => {});
 		if (act === "/stray") { setTimeout(() => { throw new Error("stray"); }); await new Promise(() => setTimeout(() => {}, 60000)); }
+		if (act === "/stray/later") { setTimeout(() => { throw new Error("stray"); }, 1000); await new Promise(() => setTimeout(() => {}, 60000)); }
 		if (act === "/slow") {
 			if (busy++ > 0) throw new Error("two at once");
 			await new Promise((r) => setTimeout(r, 50));
@@ -288,24 +289,29 @@ func TestNodeHTTPEndsTheProcess(t *testing.T) {
 	}
 }
 
-// Who waits for one to end whose client has left, and which does not end, is told to come again.
+// Who waits for one to end whose client has left, and which does not end or throws, has not been begun and may come again.
 func TestNodeHTTPLeavesNobodyWaiting(t *testing.T) {
-	t.Parallel()
-	d := startDirect(t, `"timeout": 1000, "request": 1000, "response": 1000`, failing)
-	left, err := net.Dial("tcp", d.address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.WriteString(left, get("/never")); err != nil {
-		t.Fatal(err)
-	}
-	d.begin(`{"act":"/fine"}`) // taken, and waits as well: the first has begun
-	left.Close()
-	if resp, _ := d.send(get("/fine")); resp == nil || resp.StatusCode != 503 && resp.StatusCode != 504 || !resp.Close {
-		t.Errorf("answered %+v", resp)
-	}
-	if code := d.exit(); code != 1 {
-		t.Errorf("exited with %d", code)
+	for path, exit := range map[string]int{"/never": 1, "/stray/later": 129} {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			d := startDirect(t, `"timeout": 2000, "request": 1000, "response": 1000`, failing)
+			left, err := net.Dial("tcp", d.address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.WriteString(left, get(path)); err != nil {
+				t.Fatal(err)
+			}
+			d.begin(`{"act":"/fine"}`) // taken, and waits as well: the first has begun
+			left.Close()
+			resp, _ := d.send(get("/fine"))
+			if resp == nil || resp.StatusCode != 503 || !resp.Close || resp.Header.Get("Lull-Error") != "not-begun" || resp.Header.Get("Retry-After") != "1" {
+				t.Errorf("answered %+v", resp)
+			}
+			if code := d.exit(); code != exit {
+				t.Errorf("exited with %d", code)
+			}
+		})
 	}
 }
 

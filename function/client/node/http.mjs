@@ -27,11 +27,15 @@ export function listen(settings, handler, { alone, start, quit, done }) {
     closing = true;
     quit();
     server.close();
-    for (const invocation of waiting) invocation.finish(refusal(503, 'TooManyRequestsException'));
+    for (const invocation of waiting) invocation.finish(notBegun());
   };
   // Connections do not keep the event loop busy: see work.mjs.
   server.on('connection', (socket) => socket.unref());
   server.on('request', (request, response) => read(request, response, settings.request, (body) => {
+    if (closing) {
+      send(response, notBegun(), true);
+      return;
+    }
     const id = randomUUID();
     const event = { headers: headersOf(request, id, settings), value: eventOf(request, body, { app: env.AWS_LAMBDA_FUNCTION_NAME, id, now: new Date() }) };
     const sent = new Promise((resolve) => { response.once('close', resolve).once('finish', resolve); });
@@ -122,6 +126,14 @@ function late(id, timeout) {
 function refusal(status, type, reason) {
   if (reason !== undefined) process.stderr.write(`${type}: ${reason.replace(/[\x00-\x1f\x7f]/g, ' ').slice(0, 2000)}\n`);
   return { status, headers: ['Content-Type', 'application/json', 'X-Amzn-Errortype', printable(type)], body: `{"message":"${MESSAGES[status]}"}\n` };
+}
+
+// notBegun is for one whose turn does not come any more. The gateway sends it again where it can, which then finds the runtime,
+// and waits there for the next process.
+function notBegun() {
+  const answer = refusal(503, 'TooManyRequestsException');
+  answer.headers.push('Lull-Error', 'not-begun', 'Retry-After', '1');
+  return answer;
 }
 
 function send(response, answer, last) {
