@@ -31,10 +31,10 @@ race: ## all tests that can, with the race detector, again and again: make race 
 	@make/deps.sh test
 	go test -race -count=$(or $(COUNT),5) $$(make/packages.sh race)
 
-soak: ## the long runs: 10,000 pauses, 1,000 hibernations, 5 minutes of messages
+soak: ## the long runs: 10,000 pauses, 1,000 hibernations, 10,000 invocations, 5 minutes of messages
 	@make/deps.sh test
 	@$(MAKE) --no-print-directory build
-	LULL_E2E_FULL=1 LULL_BINARY=$(CURDIR)/bin/lull CGO_ENABLED=0 go test -trimpath -count=1 -timeout 120m -run 'EveryMessage|RoundsAdd' -v ./e2e
+	LULL_E2E_FULL=1 LULL_BINARY=$(CURDIR)/bin/lull CGO_ENABLED=0 go test -trimpath -count=1 -timeout 120m -run 'EveryMessage|RoundsAdd|NoInvocation' -v ./e2e
 
 lint: ## gofmt, go vet, staticcheck, govulncheck
 	@make/lint.sh $(STATICCHECK) $(GOVULNCHECK)

@@ -5,7 +5,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -139,10 +138,7 @@ func TestNoInvocationIsLostOrRunTwice(t *testing.T) {
 	s := sharedNode(t)
 	s.deploy(copyApp(t, "function-node", map[string]string{"lull.yaml": "function: {handler: index.handler, runtime: nodejs20.x}\n" +
 		"scale: {max: 1}\nidle: {pause: 5ms, hibernate: 40ms}\n"}), "sleepy")
-	total := 500
-	if os.Getenv("LULL_E2E_FULL") != "" {
-		total = 10_000
-	}
+	total := times(500, 10_000)
 	const clients = 4
 	seen := make([][]int, clients)
 	var all sync.WaitGroup
