@@ -199,7 +199,7 @@ func TestRoundsAddNothing(t *testing.T) {
 // goRound asks until so many answers have come by way of took. The app's counter must count every request.
 func (s *stage) goRound(client *http.Client, took string, rounds int, asked *int) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), time.Duration(rounds)*500*time.Millisecond+30*time.Second)
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Duration(rounds)*2*time.Second+30*time.Second)
 	defer cancel()
 	again := time.NewTicker(30 * time.Millisecond)
 	defer again.Stop()
