@@ -18,8 +18,9 @@ const (
 	prepareTime = 2 * time.Minute
 	// verbTime bounds a pause or a resume, which take milliseconds.
 	verbTime = 10 * time.Second
-	// leastWait is how long an environment waits for memory at least, however short timeout.queue is.
-	leastWait = 5 * time.Second
+	// waitLonger is how much longer than a connection an environment waits for memory: the connection is to be told what it
+	// has waited for.
+	waitLonger = 5 * time.Second
 	// noteEvery is how often at most it is noted that an environment is at one of its limits.
 	noteEvery = time.Minute
 )
@@ -131,7 +132,7 @@ func (k *keeper) most() lull.Size {
 // grow waits until the node has the memory that the environment may use, as long as a connection waits for it: what nobody
 // wants any more must not keep others from theirs.
 func (k *keeper) grow(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, max(k.release().Manifest.Timeout.Queue.Std(), leastWait))
+	ctx, cancel := context.WithTimeout(ctx, k.release().Manifest.Timeout.Queue.Std()+waitLonger)
 	defer cancel()
 	most := k.most()
 	k.change(func(_ *ledger, e *environment, _ time.Time) { e.short = most })
@@ -145,21 +146,10 @@ func (k *keeper) grow(ctx context.Context) error {
 func (k *keeper) growFor() (ok bool, fail *failure) {
 	ctx, cancel := k.cancellable()
 	defer cancel()
+	if k.skipsTick() {
+		return false, nil
+	}
 	for {
-		if k.ticks() {
-			if k.charge.TryGrow(k.most()) {
-				return k.wanted(), nil
-			}
-			k.change(func(_ *ledger, e *environment, now time.Time) {
-				if e.tick.on {
-					e.skipTick(now)
-					ok = true
-				}
-			})
-			if ok {
-				return false, nil
-			}
-		}
 		err := k.grow(ctx)
 		switch {
 		case err == nil:
@@ -181,9 +171,19 @@ func (k *keeper) growFor() (ok bool, fail *failure) {
 	}
 }
 
-func (k *keeper) ticks() (on bool) {
-	k.change(func(_ *ledger, e *environment, _ time.Time) { on = e.tick.on })
-	return on
+// skipsTick leaves a tick out for which there is no memory at the moment.
+func (k *keeper) skipsTick() (skipped bool) {
+	var ticks bool
+	k.change(func(_ *ledger, e *environment, _ time.Time) { ticks = e.tick.on })
+	if !ticks || k.charge.TryGrow(k.most()) {
+		return false
+	}
+	k.change(func(_ *ledger, e *environment, now time.Time) {
+		if skipped = e.tick.on; skipped { // else it has become more than a tick
+			e.skipTick(now)
+		}
+	})
+	return skipped
 }
 
 // specify says what the sandbox is made of. Its output goes to the journal.
