@@ -87,7 +87,7 @@ require('http').createServer((request, response) => setTimeout(() => response.en
 // With memory for a few, ten apps are used in turn: the longest idle go down early, and nobody is killed.
 func TestMemoryIsShared(t *testing.T) {
 	t.Parallel()
-	s, binary, _ := ownProgram(t, "--memory", "400MB")
+	s, binary, _ := ownProgram(t, "--memory", "280MB") // for one that runs, 96 MB and 64 for its sandbox, and those paused ones of which 120 MB have room
 	const apps = 10
 	app := func(i int) string { return fmt.Sprintf("tenant-%d", i) }
 	for i := range apps {
@@ -103,13 +103,13 @@ func TestMemoryIsShared(t *testing.T) {
 			for _, e := range s.all() {
 				used += e.MemoryBytes
 			}
-			if used > 400<<20 {
+			if used > 280<<20 {
 				t.Errorf("environments use %s, more than they may", megabytes(used))
 			}
 		}
 	}
-	// One may be on its way to disk.
-	eventually(t, 20*time.Second, "all but four are on disk", func() (bool, any) {
+	// A paused one has 25 MB: four or five stay beside the last that ran.
+	eventually(t, 20*time.Second, "three or more are on disk", func() (bool, any) {
 		down, all := 0, s.all()
 		for _, e := range all {
 			switch e.State {
@@ -119,7 +119,7 @@ func TestMemoryIsShared(t *testing.T) {
 				t.Errorf("an environment failed: %+v", e)
 			}
 		}
-		return down >= apps-4, all
+		return down >= 3, all
 	})
 	s.end(binary)
 }
